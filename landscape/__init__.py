@@ -1,0 +1,47 @@
+"""`landscape`: loss landscapes of ReLU networks beside their certified convex optima."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landscape.certificate import Certificate, certify
+    from landscape.network import Network
+    from landscape.problem import Problem
+    from landscape.solvers import Solution, solve
+    from landscape.training import Runs, train
+
+__version__ = "0.1.0"
+
+# Loaded on first use: importing the package must not wait for torch, cvxpy or matplotlib.
+_HOMES = {
+    "Problem": "landscape.problem",
+    "Network": "landscape.network",
+    "solve": "landscape.solvers",
+    "Solution": "landscape.solvers",
+    "train": "landscape.training",
+    "Runs": "landscape.training",
+    "certify": "landscape.certificate",
+    "Certificate": "landscape.certificate",
+}
+
+__all__ = [
+    "Certificate",
+    "Network",
+    "Problem",
+    "Runs",
+    "Solution",
+    "certify",
+    "solve",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name where it is first used."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in ("arrangements", "architectures", "data", "losses", "units"):
+        return importlib.import_module(f"landscape.{name}")
+    raise AttributeError(f"module 'landscape' has no attribute {name!r}")

@@ -1,0 +1,33 @@
+"""Architectures by name: one file each, all behind the face of `base.Architecture`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from landscape.architectures.base import Architecture, ConvexPoint
+from landscape.architectures.gated import GatedReLU
+from landscape.architectures.two_layer import TwoLayer
+from landscape.errors import BadInput, unknown
+
+NAMES: dict[str, type[Architecture]] = {kind.name: kind for kind in (TwoLayer, GatedReLU)}
+
+
+def get(architecture: str | Architecture, **options: Any) -> Architecture:
+    """Return the architecture of this name, or the one that was passed.
+
+    Raises:
+        BadInput: for an unknown name or option, with the nearest known one.
+    """
+    if isinstance(architecture, Architecture):
+        return architecture
+    if architecture not in NAMES:
+        raise unknown("architecture", architecture, NAMES)
+    kind = NAMES[architecture]
+    known = kind.__dataclass_fields__
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of architecture {architecture!r}", option, known)
+    return kind(**options)
+
+
+__all__ = ["NAMES", "Architecture", "BadInput", "ConvexPoint", "GatedReLU", "TwoLayer", "get"]

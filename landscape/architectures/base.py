@@ -1,0 +1,141 @@
+"""What an architecture is: a network, its exact regulariser, its atoms and the bridge both ways.
+
+To add one is to add one file with a subclass of `Architecture`, one line in
+`landscape.architectures`, one configuration and one row of ``tests/cases.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from landscape import arrangements
+from landscape.arrangements import Arrangements
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from landscape.problem import Problem
+    from landscape.programs import Program
+
+    Floats = NDArray[np.float64]
+    Parameters = dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvexPoint:
+    """A point of a program: what a network is on the convex side.
+
+    Attributes:
+        program: the program that it belongs to.
+        theta: blocks, shape (G, p).
+        constant: the free part θ_0, shape (q,).
+    """
+
+    program: Program
+    theta: Floats
+    constant: Floats
+
+    @property
+    def value(self) -> float:
+        """The program's objective here."""
+        return self.program.value(self.theta, self.constant)
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture(ABC):
+    """The face that training, solving, certifying and drawing are written against.
+
+    Public dataclass fields are the configuration; ``name`` is the word that selects the class.
+    Parameter dictionaries may carry leading batch axes everywhere but in `lift` and `lower`.
+    """
+
+    name: ClassVar[str]
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that are part of the network but not trained (gates)."""
+
+    def config(self) -> dict[str, Any]:
+        """Return what `landscape.architectures.get` needs to make this architecture again."""
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+    @property
+    def label(self) -> str:
+        """One word for tables: the name and its choices."""
+        choices = ", ".join(f"{k}={v}" for k, v in dataclasses.asdict(self).items())
+        return f"{self.name}({choices})" if choices else self.name
+
+    @abstractmethod
+    def check(self, X: Floats, y: Floats) -> None:
+        """Refuse data whose shapes the architecture cannot take, with a sentence."""
+
+    @abstractmethod
+    def design(self, X: Floats) -> Floats:
+        """Return the rows that neurons see, shape (n, p)."""
+
+    @abstractmethod
+    def initial(
+        self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0
+    ) -> Parameters:
+        """Return random networks with a leading axis over seeds, each seed independent."""
+
+    @abstractmethod
+    def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
+        """Return outputs (…, n) at inputs X (n, d)."""
+
+    @abstractmethod
+    def penalty(self, parameters: Parameters) -> torch.Tensor:
+        """Return the regulariser R, which β multiplies, shape (…,)."""
+
+    @abstractmethod
+    def gates(self, parameters: Parameters) -> Floats:
+        """Return the directions (m, p) whose signs on the design rows are the patterns."""
+
+    @abstractmethod
+    def program(
+        self, problem: Problem, patterns: Arrangements, signs: Floats | None = None
+    ) -> Program:
+        """Return the convex program over these patterns.
+
+        Args:
+            problem: the data.
+            patterns: the activation patterns, P of them.
+            signs: the output sign ±1 of each pattern's block; None makes both blocks of every
+                pattern (where the architecture has signs at all).
+        """
+
+    @abstractmethod
+    def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
+        """Return the convex point of one network; its value never exceeds the objective."""
+
+    @abstractmethod
+    def lower(self, point: ConvexPoint) -> Parameters:
+        """Return a network with the objective of a (feasible) convex point."""
+
+    @abstractmethod
+    def stationarity(
+        self, problem: Problem, parameters: Parameters, nu: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return what each neuron of one network lacks to be stationary at residual ν (n,).
+
+        Returns:
+            ``(clarke, wrong, balance)``, one entry a neuron that is not zero: the Clarke residual
+            divided by β, the largest wrong-signed tie divided by max|ν| (see
+            `landscape.clarke`), and |‖w‖ − |a|| / max(‖w‖, |a|).
+        """
+
+    @abstractmethod
+    def read(self, module: torch.nn.Module) -> Parameters:
+        """Return the parameters of a network of ours or of a user's own module.
+
+        Raises:
+            BadInput: if the module is not this architecture.
+        """
+
+    def all_patterns(self, problem: Problem, limit: int) -> Arrangements:
+        """Return every pattern that the design rows admit (exact enumeration)."""
+        return arrangements.enumerate(problem.design, limit=limit)

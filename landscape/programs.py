@@ -1,0 +1,250 @@
+r"""Convex programs as sums of atoms: the frame into which every architecture writes itself.
+
+.. math::
+
+    \min_{θ, θ_0} \; ℓ\Big(\sum_g A_g θ_g + A_0 θ_0,\; y\Big) + β \sum_g γ(θ_g)
+    \quad \text{subject to } θ_g ∈ C_g
+
+and its dual :math:`\max_ν −ℓ^*(−ν)` subject to :math:`A_0^⊤ν = 0` and, for every block g,
+:math:`\sup_{γ(θ) ≤ 1,\, θ ∈ C_g} ⟨A_g^⊤ν, θ⟩ ≤ β`.  An architecture chooses the linear maps
+:math:`A_g` (`atoms`), the gauge γ and the cones :math:`C_g`; solvers, prices and certificates are
+written once against these three faces.  Methods named ``expression`` write the same objects in
+cvxpy for the reference solver and import it only there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from landscape.arrangements import Arrangements
+from landscape.losses import Loss
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+
+class Atoms(Protocol):
+    """The linear maps :math:`A_g`, g = 1 … size, each from R^dimension to R^n."""
+
+    @property
+    def size(self) -> int:
+        """Number of blocks G."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length p of one block's variable."""
+        ...
+
+    def apply(self, theta: Floats) -> Floats:
+        """Return Σ_g A_g θ_g, shape (n,), of blocks ``theta`` (G, p)."""
+        ...
+
+    def adjoint(self, nu: Floats) -> Floats:
+        """Return A_gᵀν for every block, shape (G, p)."""
+        ...
+
+    def matrix(self, block: int) -> Floats:
+        """Return A_g as a dense (n, p) array."""
+        ...
+
+    def expression(self, theta: Any) -> Any:
+        """Return Σ_g A_g θ_g in cvxpy, ``theta`` a (p, G) variable."""
+        ...
+
+    def adjoint_expression(self, nu: Any) -> Any:
+        """Return the (p, G) cvxpy expression whose columns are A_gᵀν."""
+        ...
+
+
+@dataclass(frozen=True)
+class MaskedAtoms:
+    """Blocks :math:`A_g = s_g D_{i(g)} X`: signed, masked copies of one design matrix.
+
+    The design is stored once and the masks once per pattern; the n × Gp matrix is never formed
+    outside the reference solver.
+
+    Attributes:
+        design: X, shape (n, p).
+        masks: diagonals of the D_i, shape (P, n), boolean.
+        index: i(g), shape (G,).
+        signs: s_g = ±1, shape (G,).
+    """
+
+    design: Floats
+    masks: NDArray[np.bool_]
+    index: NDArray[np.int64]
+    signs: Floats
+
+    @property
+    def size(self) -> int:
+        """Number of blocks G."""
+        return len(self.index)
+
+    @property
+    def dimension(self) -> int:
+        """Length p of one block's variable."""
+        return self.design.shape[1]
+
+    def apply(self, theta: Floats) -> Floats:
+        """Return Σ_g s_g D_i(g) X θ_g, shape (n,)."""
+        per_pattern = np.zeros((len(self.masks), self.dimension))
+        np.add.at(per_pattern, self.index, self.signs[:, None] * theta)
+        return np.einsum("pn,pn->n", self.masks, per_pattern @ self.design.T)
+
+    def adjoint(self, nu: Floats) -> Floats:
+        """Return s_g XᵀD_i(g)ν for every block, shape (G, p)."""
+        return self.signs[:, None] * ((self.masks * nu) @ self.design)[self.index]
+
+    def matrix(self, block: int) -> Floats:
+        """Return s_g D_i(g) X, shape (n, p)."""
+        return self.signs[block] * self.masks[self.index[block]][:, None] * self.design
+
+    def expression(self, theta: Any) -> Any:
+        """Return Σ_g A_g θ_g in cvxpy, ``theta`` a (p, G) variable."""
+        import cvxpy
+
+        weights = self.masks[self.index].T * self.signs  # (n, G)
+        return cvxpy.sum(cvxpy.multiply(weights, self.design @ theta), axis=1)
+
+    def adjoint_expression(self, nu: Any) -> Any:
+        """Return the (p, G) cvxpy expression whose columns are A_gᵀν."""
+        import cvxpy
+
+        weights = self.masks[self.index].T * self.signs  # (n, G)
+        return self.design.T @ cvxpy.multiply(
+            weights, cvxpy.reshape(nu, (len(self.design), 1), order="F") @ np.ones((1, self.size))
+        )
+
+
+@dataclass(frozen=True)
+class Euclidean:
+    """The gauge γ(θ) = ‖θ restricted to the penalised coordinates‖₂.
+
+    Attributes:
+        penalised: which coordinates count, shape (p,), boolean.  A free bias does not.
+    """
+
+    penalised: NDArray[np.bool_]
+
+    def value(self, theta: Floats) -> Floats:
+        """Return γ of every block, shape (G,), of ``theta`` (G, p)."""
+        return np.linalg.norm(theta[..., self.penalised], axis=-1)
+
+    def polar(self, xi: Floats) -> Floats:
+        """Return sup ⟨ξ, θ⟩ over γ(θ) ≤ 1: infinite where ξ sees an unpenalised coordinate."""
+        bounded = np.linalg.norm(xi[..., self.penalised], axis=-1)
+        unbounded = np.any(xi[..., ~self.penalised] != 0, axis=-1)
+        return np.where(unbounded, np.inf, bounded)
+
+    def expression(self, theta: Any) -> Any:
+        """Return Σ_g γ(θ_g) in cvxpy, ``theta`` (p, G)."""
+        import cvxpy
+
+        return cvxpy.sum(cvxpy.norm(theta[np.flatnonzero(self.penalised), :], 2, axis=0))
+
+    def polar_constraints(self, xi: Any, beta: float) -> list[Any]:
+        """Return the cvxpy constraints "polar of every column of ξ ≤ β"."""
+        import cvxpy
+
+        rows, others = np.flatnonzero(self.penalised), np.flatnonzero(~self.penalised)
+        bounded = [cvxpy.norm(xi[rows, :], 2, axis=0) <= beta]
+        return bounded + ([xi[others, :] == 0] if len(others) else [])
+
+
+@dataclass(frozen=True)
+class PatternCones:
+    """The cones :math:`K_i = \\{u : (2D_i − I) X u ≥ 0\\}`, one for every block.
+
+    Attributes:
+        design: X, shape (n, p).
+        masks: diagonals of the D_i, shape (P, n), boolean.
+        index: i(g), shape (G,).
+    """
+
+    design: Floats
+    masks: NDArray[np.bool_]
+    index: NDArray[np.int64]
+
+    def rows(self, block: int) -> Floats:
+        """Return (2D_i − I) X, shape (n, p): the cone is where all its products are ≥ 0."""
+        return np.where(self.masks[self.index[block]], 1.0, -1.0)[:, None] * self.design
+
+    def violation(self, theta: Floats) -> float:
+        """Return the largest −(±x_kᵀu)/(‖x_k‖‖u‖) over all blocks and rows, at least 0."""
+        norms = np.linalg.norm(theta, axis=1)
+        used = np.flatnonzero(norms > 0)
+        lengths = np.linalg.norm(self.design, axis=1)
+        kept = lengths > 0
+        if not len(used) or not kept.any():
+            return 0.0
+        cosines = (theta[used] / norms[used, None]) @ (self.design[kept] / lengths[kept, None]).T
+        slack = np.where(self.masks[self.index[used]][:, kept], cosines, -cosines)
+        return float(max(0.0, -slack.min()))
+
+    def constraints(self, theta: Any) -> list[Any]:
+        """Return the cvxpy constraints θ_g ∈ K_i(g), ``theta`` (p, G)."""
+        import cvxpy
+
+        signs = np.where(self.masks[self.index], 1.0, -1.0).T  # (n, G)
+        return [cvxpy.multiply(signs, self.design @ theta) >= 0]
+
+    def multiplier_expression(self) -> tuple[Any, list[Any]]:
+        """Return the (p, G) cvxpy expression of Σ_k λ_k·row_k and the constraints λ ≥ 0."""
+        import cvxpy
+
+        signs = np.where(self.masks[self.index], 1.0, -1.0).T  # (n, G)
+        multipliers = cvxpy.Variable(signs.shape, nonneg=True)
+        return self.design.T @ cvxpy.multiply(signs, multipliers), []
+
+
+@dataclass(frozen=True)
+class Program:
+    """A convex program over finitely many blocks.
+
+    Attributes:
+        loss: the loss ℓ, a sum over samples.
+        y: targets, shape (n,).
+        beta: weight β of the gauges.
+        atoms: the maps A_g.
+        gauge: the gauge γ, the same for all blocks.
+        cones: the cones C_g, or None where every block is unconstrained.
+        free: A_0, shape (n, q), the unpenalised directions (q = 0 if there are none).
+        patterns: the arrangement patterns from which the blocks were made.
+    """
+
+    loss: Loss
+    y: Floats
+    beta: float
+    atoms: MaskedAtoms
+    gauge: Euclidean
+    cones: PatternCones | None
+    free: Floats
+    patterns: Arrangements
+
+    def with_blocks(self, index: NDArray[np.int64], signs: Floats) -> Program:
+        """Return the program over the blocks (pattern ``index[g]``, sign ``signs[g]``)."""
+        cones = None if self.cones is None else replace(self.cones, index=index)
+        return replace(self, atoms=replace(self.atoms, index=index, signs=signs), cones=cones)
+
+    def take(self, blocks: NDArray[np.int64]) -> Program:
+        """Return the program over some of its blocks."""
+        return self.with_blocks(self.atoms.index[blocks], self.atoms.signs[blocks])
+
+    def fit(self, theta: Floats, constant: Floats) -> Floats:
+        """Return Σ_g A_g θ_g + A_0 θ_0, shape (n,)."""
+        return self.atoms.apply(theta) + self.free @ constant
+
+    def value(self, theta: Floats, constant: Floats) -> float:
+        """Return the objective at blocks ``theta`` (G, p) and free part ``constant`` (q,)."""
+        loss = self.loss.value(self.fit(theta, constant), self.y)
+        return float(loss) + self.beta * float(self.gauge.value(theta).sum())
+
+    def violation(self, theta: Floats) -> float:
+        """Return how far the blocks leave their cones, as a sine (see `PatternCones`)."""
+        return 0.0 if self.cones is None else self.cones.violation(theta)

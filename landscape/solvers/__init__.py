@@ -1,0 +1,6 @@
+"""Solving the convex program: one face, `solve`, over several methods."""
+
+from landscape.solvers.solution import Solution
+from landscape.solvers.solve import solve
+
+__all__ = ["Solution", "solve"]

@@ -1,0 +1,137 @@
+"""The reference solver: primal and dual written in cvxpy and solved, separately, by Clarabel.
+
+Slow and trusted.  It shares no numerical code with the faster solvers, which are tested against
+it, and the dual is written from its own constraints, so that agreement of the two values is
+evidence and not an echo.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landscape.errors import NotConverged
+
+if TYPE_CHECKING:
+    from landscape.programs import Floats, Program
+
+VERSION = 1
+TOLERANCE = 1e-11
+"""Asked of Clarabel (gap and feasibility); what it reaches is reported, and certified elsewhere."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """What a solver found for one program.
+
+    Attributes:
+        theta: blocks, shape (G, p).
+        constant: free part, shape (q,).
+        nu: dual point, shape (n,).
+        value: the solver's own objective value.
+        status: a sentence.
+        history: one dictionary a step that says what was reached.
+    """
+
+    theta: Floats
+    constant: Floats
+    nu: Floats
+    value: float
+    status: str
+    history: tuple[dict[str, float], ...] = ()
+
+
+def solve_primal(program: Program, throw: bool = True) -> Optimum:
+    """Return the optimum of the primal program by cvxpy and Clarabel.
+
+    Raises:
+        NotConverged: with Clarabel's status, if it found no optimum and ``throw``.
+    """
+    import cvxpy
+
+    theta = cvxpy.Variable((program.atoms.dimension, program.atoms.size))
+    outputs = cvxpy.Variable(len(program.y))
+    fit = program.atoms.expression(theta)
+    count = program.free.shape[1]
+    constant = cvxpy.Variable(count) if count else None
+    if constant is not None:
+        fit = fit + program.free @ constant
+    matched = outputs == fit
+    constraints = [matched]
+    if program.cones is not None:
+        constraints += program.cones.constraints(theta)
+    penalty = program.beta * program.gauge.expression(theta)
+    problem = cvxpy.Problem(
+        cvxpy.Minimize(program.loss.expression(outputs, program.y) + penalty), constraints
+    )
+    status = _run(problem, "primal", throw)
+    if theta.value is None:
+        zero = np.zeros((program.atoms.size, program.atoms.dimension))
+        return Optimum(zero, np.zeros(count), np.zeros(len(program.y)), np.inf, status)
+    return Optimum(
+        theta=np.ascontiguousarray(theta.value.T),
+        constant=np.zeros(0) if constant is None else np.asarray(constant.value),
+        nu=np.asarray(matched.dual_value),  # of f − Σ A θ = 0: exactly −∇ℓ, or the right subgradient
+        value=float(problem.value),
+        status=status,
+    )
+
+
+def solve_dual(program: Program, throw: bool = True) -> tuple[float, Floats]:
+    """Return value and point of the dual program, solved from its own formulation.
+
+    Raises:
+        NotConverged: with Clarabel's status, if it found no optimum and ``throw``.
+    """
+    import cvxpy
+
+    nu = cvxpy.Variable(len(program.y))
+    value, constraints = program.loss.dual_expression(nu, program.y)
+    prices = program.atoms.adjoint_expression(nu)
+    if program.cones is not None:
+        multipliers, more = program.cones.multiplier_expression()
+        prices, constraints = prices + multipliers, constraints + more
+    constraints = constraints + program.gauge.polar_constraints(prices, program.beta)
+    if program.free.shape[1]:
+        constraints.append(program.free.T @ nu == 0)
+    problem = cvxpy.Problem(cvxpy.Maximize(value), constraints)
+    _run(problem, "dual", throw)
+    if nu.value is None:
+        return -np.inf, np.zeros(len(program.y))
+    return float(problem.value), np.asarray(nu.value)
+
+
+def _run(problem: Any, name: str, throw: bool) -> str:
+    """Solve with Clarabel and return a sentence; an optimum it calls inaccurate is named so."""
+    import warnings
+
+    import cvxpy
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # said in status
+        try:
+            problem.solve(
+                solver=cvxpy.CLARABEL,
+                tol_gap_abs=TOLERANCE,
+                tol_gap_rel=TOLERANCE,
+                tol_feas=TOLERANCE,
+            )
+            found = str(problem.status)
+        except cvxpy.SolverError as error:
+            found = f"failed: {error}"
+    sentences = {
+        "optimal": f"Clarabel solved the {name} to {TOLERANCE:g}.",
+        "optimal_inaccurate": f"Clarabel stopped above {TOLERANCE:g} on the {name}; "
+        "the certificate says how far.",
+    }
+    if found in sentences:
+        return sentences[found]
+    sentence = (
+        f"Clarabel found no optimum of the {name} program (status {found}); scale X and y to unit "
+        "size or raise beta."
+    )
+    if throw:
+        raise NotConverged(sentence)
+    return sentence

@@ -1,0 +1,152 @@
+"""What `solve` returns: a certified point of the convex program and its network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landscape.architectures.base import ConvexPoint
+from landscape.network import Network
+
+if TYPE_CHECKING:
+    from landscape.arrangements import Arrangements
+    from landscape.certificate import Certificate
+    from landscape.problem import Problem
+    from landscape.programs import Floats, Program
+    from landscape.solvers.reference import Optimum
+
+# Solvers leave noise in blocks that are zero at the optimum; candidates for what counts as noise,
+# relative to the largest block.  The mapped network with the lowest objective decides.
+NOISE = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 2.0)  # 2: every block, the zero network
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solved problem.
+
+    Attributes:
+        problem: what was solved.
+        point: the optimum as a point of the convex program, noise removed.
+        certificate: primal (of the mapped network), dual bound, gap, violation, scope.
+        dual: feasible dual point ν, shape (n,).
+        status: a sentence on how the solver ended.
+        history: one dictionary a step: values, pattern counts, seconds.
+    """
+
+    problem: Problem = field(repr=False)
+    point: ConvexPoint = field(repr=False)
+    certificate: Certificate
+    dual: Floats = field(repr=False)
+    status: str
+    history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def objective(self) -> float:
+        """Objective of the mapped network: an upper bound of the optimum in every scope."""
+        return self.certificate.primal
+
+    @property
+    def patterns(self) -> Arrangements:
+        """The patterns that carry a non-zero block."""
+        program = self.point.program
+        return program.patterns[np.unique(program.atoms.index)]
+
+    @property
+    def active(self) -> int:
+        """Number of non-zero blocks, which is the number of neurons of the network."""
+        return int((self.point.program.gauge.value(self.point.theta) > 0).sum())
+
+    def network(self) -> Network:
+        """Return a network with the same objective, usable on new points."""
+        architecture = self.problem.architecture
+        return Network(architecture, architecture.lower(self.point))
+
+    def save(self, path: str | Path) -> Path:
+        """Write blocks, dual and certificate to an ``.npz`` of numbers and JSON text."""
+        path = Path(path).with_suffix(".npz")
+        about = {
+            "architecture": self.problem.architecture.config(),
+            "loss": self.problem.loss.name,
+            "beta": self.problem.beta,
+            "status": self.status,
+            "certificate": {
+                k: getattr(self.certificate, k)
+                for k in ("primal", "dual", "violation", "price_ratio", "scope", "patterns")
+            },
+        }
+        atoms = self.point.program.atoms
+        np.savez(
+            path,
+            about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
+            theta=self.point.theta,
+            constant=self.point.constant,
+            dual=self.dual,
+            index=atoms.index,
+            signs=atoms.signs,
+            packed=self.patterns.packed,
+            gates=self.patterns.gates,
+        )
+        return path
+
+    @staticmethod
+    def load(path: str | Path, problem: Problem) -> Solution:
+        """Read what `save` wrote and certify it anew on ``problem`` (stored claims are not used).
+
+        Raises:
+            BadInput: if the file is not a solution, or not of this problem's shapes.
+        """
+        from landscape.arrangements import Arrangements
+        from landscape.certificate import EXACT, certify
+        from landscape.errors import BadInput
+
+        names = ("about", "theta", "constant", "dual", "index", "signs", "packed", "gates")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                stored = {name: archive[name] for name in names}
+            about = json.loads(stored["about"].tobytes().decode())
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInput(f"{path} holds no saved solution ({error}).") from error
+        own = problem.architecture.config()
+        if about["architecture"] != own or len(stored["dual"]) != len(problem.y):
+            raise BadInput(
+                f"{path} was solved for {about['architecture']} on {len(stored['dual'])} samples; "
+                f"problem has {own} on {len(problem.y)}."
+            )
+        patterns = Arrangements(stored["packed"], len(problem.y), stored["gates"])
+        program = problem.architecture.program(problem, patterns)
+        program = program.with_blocks(stored["index"], stored["signs"])
+        point = ConvexPoint(program, stored["theta"], stored["constant"])
+        network = Network(problem.architecture, problem.architecture.lower(point))
+        whole = about["certificate"]["scope"] == EXACT
+        certificate = certify(
+            problem,
+            network,
+            patterns=None if whole else patterns,
+            dual=[stored["dual"]],
+            effort="high" if whole else "low",
+        )
+        return Solution(problem, point, certificate, stored["dual"], about["status"])
+
+
+def without_noise(problem: Problem, program: Program, optimum: Optimum) -> ConvexPoint:
+    """Return the optimum without the blocks that are only solver noise.
+
+    Of the thresholds in `NOISE`, the one whose mapped network has the lowest objective is taken
+    (ties go to fewer neurons); remaining blocks keep their values.
+    """
+    sizes = program.gauge.value(optimum.theta)
+    largest = float(sizes.max(initial=0.0))
+    scale = float(problem.loss.value(np.zeros(len(problem.y)), problem.y))
+    best: tuple[float, ConvexPoint] | None = None
+    for noise in NOISE:
+        kept = np.flatnonzero(sizes > noise * largest)
+        point = ConvexPoint(program.take(kept), optimum.theta[kept], optimum.constant)
+        value = float(problem.objective(problem.architecture.lower(point)))
+        if best is None or value <= best[0] + 1e-13 * scale:
+            best = (value if best is None else min(value, best[0]), point)
+    assert best is not None
+    return best[1]

@@ -1,0 +1,114 @@
+"""Tiny problems with optima known in closed form, over which every room's tests run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import numpy as np
+
+from landscape.architectures import Architecture, GatedReLU, TwoLayer
+from landscape.problem import Problem
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem, its optimal value and why that is the value."""
+
+    name: str
+    problem: Problem
+    optimum: float
+    reason: str
+
+
+def kgon(k: int, beta: float = 0.1, architecture: Architecture | None = None) -> Problem:
+    """k points on the circle, y = 1."""
+    angles = 2 * pi * np.arange(k) / k + 0.1
+    X = np.column_stack([np.cos(angles), np.sin(angles)])
+    return Problem(X, np.ones(k), beta, architecture=architecture or TwoLayer())
+
+
+def _symmetric_value(n: int, largest: float, beta: float = 0.1) -> float:
+    """The dual optimum is ν = t·1 with t = β/max_u Σ(x_kᵀu)_+."""
+    t = beta / largest
+    return 0.5 * n * (1 - (1 - t) ** 2)
+
+
+def _toy(bias: str) -> Problem:
+    x = np.array([[-sqrt(3)], [sqrt(3)]])
+    if bias == "none":
+        return Problem(np.hstack([x, np.ones((2, 1))]), np.ones(2), 0.1)
+    return Problem(x, np.ones(2), 0.1, architecture=TwoLayer(bias="penalised"))
+
+
+def _one_sample(x: float, y: float, beta: float, architecture: Architecture) -> Problem:
+    return Problem(np.array([[x]]), np.array([y]), beta, architecture=architecture)
+
+
+def _orthogonal(architecture: Architecture) -> Problem:
+    return Problem(np.eye(3), np.array([1.0, -2.0, 0.05]), 0.1, architecture=architecture)
+
+
+def _three_gon_gated() -> float:
+    """By symmetry ν = t·1; the steepest of the six patterns sums two unit vectors at 120°, so 1."""
+    return _symmetric_value(3, 1.0)
+
+
+# On X = I the gated blocks D_i select coordinates, and both programs reduce to a group lasso with
+# all 2³ subsets as groups per sign pattern; the dual ball is ‖ν_S‖ ≤ β over subsets S of one sign
+# for ReLU (positive and negative parts apart) and over all S for gates.
+def _relu_eye(y: np.ndarray, beta: float) -> float:
+    total = 0.0
+    for part in (np.maximum(y, 0), np.maximum(-y, 0)):
+        size = np.linalg.norm(part)
+        total += 0.5 * size**2 if size <= beta else beta * size - 0.5 * beta**2
+    return float(total)
+
+
+Y_EYE = np.array([1.0, -2.0, 0.05])
+CASES = [
+    Case("toy-none", _toy("none"), 0.0975, "ν = (.05, .05)"),
+    Case("toy-bias", _toy("penalised"), 0.0975, "the same data, the ones column as bias"),
+    Case("3-gon", kgon(3), _symmetric_value(3, 1.0), "max_u Σ(x·u)_+ = 1"),
+    Case("4-gon", kgon(4), _symmetric_value(4, sqrt(2)), "max_u Σ(x·u)_+ = √2"),
+    Case("6-gon", kgon(6), _symmetric_value(6, 2.0), "max_u Σ(x·u)_+ = 2"),
+    Case("one-sample", _one_sample(1.0, 2.0, 0.5, TwoLayer()), 0.875, "soft threshold"),
+    Case("one-negative", _one_sample(2.0, -2.0, 0.5, TwoLayer()), 0.46875, "soft threshold"),
+    Case("zero-network", kgon(4, beta=2.0), 2.0, "β ≥ β_max = √2"),
+    Case("eye", _orthogonal(TwoLayer()), _relu_eye(Y_EYE, 0.1), "signs of y decouple"),
+    Case("gated-3-gon", kgon(3, architecture=GatedReLU()), _three_gon_gated(), "steepest sum 1"),
+    Case(
+        "gated-eye",
+        _orthogonal(GatedReLU()),
+        float(0.1 * np.linalg.norm(Y_EYE) - 0.005),
+        "all open: one group on y",
+    ),
+    Case(
+        "free-bias-constant",
+        Problem(
+            np.array([[0.0], [1.0], [3.0]]), np.full(3, 4.0), 0.1, architecture=TwoLayer("free")
+        ),
+        0.0,
+        "a constant costs nothing",
+    ),
+    Case(
+        "free-bias-line",
+        Problem(
+            np.array([[-1.0], [1.0]]), np.array([0.0, 2.0]), 0.1, architecture=TwoLayer("free")
+        ),
+        # f = w x + ξ: residuals ∓r, min r² + β(2 − 2r)/2 over the slope: r = β/2.
+        0.1 - 0.0025,
+        "slope 1 shrunk by β/2",
+    ),
+]
+
+IDS = [case.name for case in CASES]
+
+
+def planted(n: int, d: int, k: int = 5, noise: float = 0.1, seed: int = 0) -> Problem:
+    """The planted teacher, with β = 0.1 √n."""
+    rng = np.random.default_rng(seed)
+    X, W = rng.standard_normal((n, d)), rng.standard_normal((k, d))
+    a = rng.standard_normal(k)
+    y = np.maximum(X @ W.T, 0) @ a + noise * rng.standard_normal(n)
+    return Problem(X, y, 0.1 * sqrt(n))
