@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape.certificate import Certificate, certify
+    from landscape.certificate import Certificate, beta_max, certify
     from landscape.network import Network
     from landscape.problem import Problem
     from landscape.solvers import Solution, solve
@@ -24,6 +24,7 @@ _HOMES = {
     "Runs": "landscape.training",
     "certify": "landscape.certificate",
     "Certificate": "landscape.certificate",
+    "beta_max": "landscape.certificate",
 }
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Problem",
     "Runs",
     "Solution",
+    "beta_max",
     "certify",
     "solve",
     "train",

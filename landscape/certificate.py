@@ -241,6 +241,25 @@ def lower_bound(program: Program, nu: Floats) -> tuple[float, Floats, float]:
     return bound, feasible, ratio
 
 
+def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
+    """Return the β from which on the zero network (free parts aside) is optimal, from above.
+
+    It is the largest price at the residual of the network that has only its free part.
+
+    Args:
+        problem: the training problem; its own β plays no role.
+        patterns: price these only; by default all patterns, enumerated.
+        limit: refuse to enumerate more patterns than this.
+    """
+    if patterns is None:
+        patterns = problem.architecture.all_patterns(problem, limit)
+    program = problem.architecture.program(problem, patterns)
+    theta = np.zeros((program.atoms.size, program.atoms.dimension))
+    nothing = ConvexPoint(program, theta, np.zeros(program.free.shape[1]))
+    nu = residual(nothing)
+    return largest_price(program, nu - _onto_free(program, nu))[0]
+
+
 def _onto_free(program: Program, nu: Floats) -> Floats:
     """Return the projection of ν on the range of A_0."""
     if not program.free.shape[1]:
@@ -264,4 +283,14 @@ def _free_radius(program: Program) -> float:
     return len(program.y) ** 0.5 * (reach + atoms)
 
 
-__all__ = ["EFFORT", "EXACT", "GIVEN", "Certificate", "certify", "judge", "lower_bound", "residual"]
+__all__ = [
+    "EFFORT",
+    "EXACT",
+    "GIVEN",
+    "Certificate",
+    "beta_max",
+    "certify",
+    "judge",
+    "lower_bound",
+    "residual",
+]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import CASES, IDS, planted
+from cases import CASES, IDS, kgon, planted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape import arrangements
 from landscape.architectures import GatedReLU, TwoLayer
-from landscape.certificate import EXACT, GIVEN, certify, judge, lower_bound
+from landscape.certificate import EXACT, GIVEN, beta_max, certify, judge, lower_bound
 from landscape.errors import BadInput
 from landscape.network import Network
 from landscape.pricing import largest_price, prices
@@ -186,3 +186,10 @@ def test_stationarity_is_relative_to_beta_so_tiny_neurons_count():
     assert certify(problem, Network(problem.architecture, tiny)).stationarity > 0.1
     unbalanced = {"hidden": torch.ones(1, 3).double(), "output": torch.ones(1).double() * 1e-3}
     assert certify(problem, Network(problem.architecture, unbalanced)).balance > 0.9
+
+
+@pytest.mark.parametrize(("k", "value"), [(3, 1.0), (4, np.sqrt(2)), (6, 2.0)])
+def test_beta_max_is_where_the_zero_network_becomes_optimal(k, value):
+    assert beta_max(kgon(k)) == pytest.approx(value, rel=1e-12)
+    assert solve(kgon(k, beta=value * 1.001)).active == 0
+    assert solve(kgon(k, beta=value * 0.99)).active > 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from landscape import units
+from landscape.architectures import TwoLayer
 from landscape.errors import BadInput
 from landscape.problem import Problem
 
@@ -31,6 +32,10 @@ X, Y = np.arange(6.0).reshape(3, 2), np.array([1.0, -1.0, 1.0])
         (dict(loss="logistic", y=np.ones(3)), "y"),
         (dict(loss="hinge", y=np.array([0.0, 1.0, 2.0])), "y"),
         (dict(architecture="two_layer"), "Did you mean 'two_layer_relu'"),
+        (
+            dict(X=np.column_stack([X, np.ones(3)]), architecture=TwoLayer(bias="penalised")),
+            r"X has a constant column \(2\)",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(changes, sentence):

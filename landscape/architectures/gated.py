@@ -24,6 +24,7 @@ import torch
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.two_layer import (
     BIASES,
+    check_bias_column,
     check_scalar_output,
     seeded_normal,
     with_ones,
@@ -55,8 +56,9 @@ class GatedReLU(Architecture):
             raise unknown("bias", self.bias, BIASES)
 
     def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns."""
+        """Refuse targets with several columns, and a constant column beside a bias."""
         check_scalar_output(self.name, y)
+        check_bias_column(self.bias, X)
 
     def design(self, X: Floats) -> Floats:
         """Return what the gates see: X, or [X, 1] with a bias."""

@@ -50,6 +50,16 @@ def check_scalar_output(name: str, y: Floats) -> None:
         )
 
 
+def check_bias_column(bias: str, X: Floats) -> None:
+    """Refuse a constant column beside a bias: the two would be the same direction twice."""
+    constant = np.flatnonzero(np.ptp(X, axis=0) == 0) if len(X) > 1 and bias != "none" else ()
+    if len(constant):
+        raise BadInput(
+            f"X has a constant column ({constant[0]}) and the architecture has a bias, which is "
+            "the same direction: drop the column or set bias='none'."
+        )
+
+
 def seeded_normal(seeds: Sequence[int], *shape: int) -> torch.Tensor:
     """Return standard normal draws (S, …), each seed's independent of the other seeds."""
     draws = []
@@ -76,8 +86,9 @@ class TwoLayer(Architecture):
             raise unknown("bias", self.bias, BIASES)
 
     def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns."""
+        """Refuse targets with several columns, and a constant column beside a bias."""
         check_scalar_output(self.name, y)
+        check_bias_column(self.bias, X)
 
     def design(self, X: Floats) -> Floats:
         """Return X, or [X, 1] with a bias."""
