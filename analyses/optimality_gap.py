@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from landscape.training import batched
 
 from analyses import sweep
-from landscape import arrangements, certify, data, figures, solve, train
+from landscape import arrangements, data, figures, solve, train
 from landscape.architectures import get
 from landscape.certificate import EXACT
 from landscape.network import Network
 from landscape.problem import Problem
 from landscape.solvers import generation, reference
-from landscape.training import batched
 
 VERSIONS = {
     "optimality_gap": 1,
@@ -111,3 +111,81 @@ def _test_error(sample: Any, network: torch.nn.Module) -> float:
     if sample.task == "binary":
         return float(np.mean(np.sign(outputs) != sample.y_test))
     return float(np.mean((outputs - sample.y_test) ** 2))
+
+
+FLOOR = 1e-9
+"""Relative gaps below this are drawn at the floor: solver tolerance, not a difference."""
+
+
+def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
+    """Draw one figure for the exact data sets and one for those beyond enumeration."""
+    drawn = {}
+    for name, exact in (("optimality_gap", True), ("optimality_gap_full", False)):
+        part = table[(table["scope"] == EXACT) == exact]
+        if len(part):
+            drawn[name] = _draw(part, store, cfg, exact)
+    return drawn
+
+
+def _draw(part: Any, store: Any, cfg: Any, exact: bool) -> Any:
+    """Draw a column a data set: gap against time, gap against width, test error against width."""
+    columns = list(dict.fromkeys(part["data"]))
+    rows = 3 if exact else 2
+    with figures.style():
+        fig = figures.new(figures.ICML_DOUBLE, 1.55 * rows + 0.35)
+        axes = fig.subplots(rows, len(columns), squeeze=False)
+        for column, name in enumerate(columns):
+            cells = part[part["data"] == name]
+            for _, row in cells.iterrows():
+                arrays = store.arrays(row["key"])
+                if exact and row["optimizer"] == "adam":
+                    _against_time(axes[0][column], arrays)
+                _against_width(axes[-2][column], row, arrays)
+                _test_errors(axes[-1][column], row, arrays)
+            first = cells.iloc[0]
+            axes[-1][column].axhline(
+                first["test_error_optimum"], color="black", lw=0.8, ls="--", label="convex optimum"
+            )
+            title = f"{name}  (n={first['n']}, d={first['d']})"
+            axes[0][column].set_title(f"{title}\n{first['scope']}")
+            axes[-2][column].set_xlabel("width")
+            axes[-1][column].set_xlabel("width")
+        _label(axes, exact, cfg)
+        figures.legend_below(fig, axes)
+    return fig
+
+
+def _against_time(ax: Any, arrays: Any) -> None:
+    """Median over seeds of the gap to the certified bound, one line a width."""
+    for w, width in enumerate(arrays["widths"]):
+        trace = arrays["trace"][w]  # (seeds, T)
+        gap = np.maximum(np.median((trace - arrays["bounds"][w]) / trace, axis=0), FLOOR)
+        shade = 0.15 + 0.75 * w / max(1, len(arrays["widths"]) - 1)
+        ax.plot(arrays["seconds"], gap, color=figures.shade(shade), lw=1.0, label=f"m = {width}")
+    figures.gap_axis(ax, FLOOR)
+    ax.set_xlabel("training time of the batch (s)")
+
+
+def _against_width(ax: Any, row: Any, arrays: Any) -> None:
+    """Final relative gap against width: median and IQR over seeds."""
+    gaps = (arrays["objectives"] - arrays["bounds"][:, None]) / arrays["objectives"]
+    figures.median_band(ax, arrays["widths"], np.maximum(gaps, FLOOR).T, method=row["optimizer"])
+    figures.gap_axis(ax, FLOOR)
+    ax.set_xscale("log", base=2)
+
+
+def _test_errors(ax: Any, row: Any, arrays: Any) -> None:
+    """Test error of each width's best network."""
+    ax.plot(arrays["widths"], arrays["test_error"], **figures.method(row["optimizer"]))
+    ax.set_xscale("log", base=2)
+
+
+def _label(axes: Any, exact: bool, cfg: Any) -> None:
+    if exact:
+        axes[0][0].set_ylabel("relative gap\n(Adam, median)")
+    axes[-2][0].set_ylabel("final relative gap\n(median, IQR)" if exact else "gap of the best seed")
+    axes[-1][0].set_ylabel(cfg.figure.test_label)
+
+
+if __name__ == "__main__":
+    sweep.main(__file__)

@@ -109,7 +109,7 @@ def certify(
     if effort not in EFFORT:
         raise BadInput(f"effort is {effort!r}: it must be one of {', '.join(EFFORT)}.")
     single = isinstance(network, torch.nn.Module)
-    networks = [network] if single else list(network)  # type: ignore[list-item, arg-type]
+    networks = [network] if isinstance(network, torch.nn.Module) else list(network)
     duals = np.atleast_2d(np.asarray(dual, dtype=np.float64)) if len(dual) else []
     read = [problem.architecture.read(one) for one in networks]
     scope = GIVEN

@@ -24,7 +24,7 @@ def _like(f: Array, y: ArrayLike) -> tuple[Array, Array]:
     """Return f as a floating array and y as the same kind, dtype and device."""
     if isinstance(f, torch.Tensor):
         return f, torch.as_tensor(y, dtype=f.dtype, device=f.device)
-    f = np.asarray(f.detach() if isinstance(f, torch.Tensor) else f)
+    f = np.asarray(f)
     f = f if np.issubdtype(f.dtype, np.floating) else f.astype(np.float64)
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     return f, y.astype(f.dtype, copy=False)
@@ -271,8 +271,8 @@ class Huber(Loss):
             )
 
     def _terms(self, f: Array, y: Array) -> Array:
-        r = abs(f - y)
-        inner = r.clip(max=self.delta)
+        r = f - y
+        inner = r.clip(-self.delta, self.delta)  # without abs, autograd is right at r = 0 too
         return inner * (r - 0.5 * inner)
 
     def _slopes(self, f: Array, y: Array) -> Array:
@@ -291,7 +291,7 @@ class Huber(Loss):
     def expression(self, f: Any, y: NDArray[np.float64]) -> Any:
         import cvxpy as cp
 
-        return 0.5 * cp.sum(cp.huber(f - y, self.delta))
+        return 0.5 * cp.sum(cp.huber(f - y, self.delta)  # type: ignore[arg-type]  # any M > 0)
 
     def dual_expression(self, nu: Any, y: NDArray[np.float64]) -> tuple[Any, list[Any]]:
         import cvxpy as cp

@@ -56,7 +56,8 @@ class Network(torch.nn.Module):
         path = Path(path).with_suffix(".npz")
         arrays = {k: v.detach().cpu().numpy() for k, v in self.values.items()}
         config = json.dumps(self.architecture.config())
-        np.savez(path, architecture=np.frombuffer(config.encode(), dtype=np.uint8), **arrays)
+        arrays["architecture"] = np.frombuffer(config.encode(), dtype=np.uint8)
+        np.savez(path, allow_pickle=False, **arrays)
         return path
 
     @staticmethod

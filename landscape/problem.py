@@ -1,4 +1,4 @@
-r"""The training problem: data, loss, regularisation weight and architecture, checked at the door."""
+"""The training problem: data, loss, weight of the regulariser, architecture; checked."""
 
 from __future__ import annotations
 
@@ -92,9 +92,13 @@ class Problem:
 
     def replace(self, **changes: Any) -> Problem:
         """Return the same problem with some of its arguments changed."""
-        now = dict(
-            X=self.X, y=self.y, beta=self.beta, loss=self.loss, architecture=self.architecture
-        )
+        now: dict[str, Any] = {
+            "X": self.X,
+            "y": self.y,
+            "beta": self.beta,
+            "loss": self.loss,
+            "architecture": self.architecture,
+        }
         return Problem(**{**now, **changes})
 
     @property

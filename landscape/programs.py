@@ -159,7 +159,7 @@ class Euclidean:
 
 @dataclass(frozen=True)
 class PatternCones:
-    """The cones :math:`K_i = \\{u : (2D_i − I) X u ≥ 0\\}`, one for every block.
+    r"""The cones :math:`K_i = \{u : (2D_i − I) X u ≥ 0\}`, one for every block.
 
     Attributes:
         design: X, shape (n, p).

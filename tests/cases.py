@@ -22,7 +22,7 @@ class Case:
 
 
 def kgon(k: int, beta: float = 0.1, architecture: Architecture | None = None) -> Problem:
-    """k points on the circle, y = 1."""
+    """K points on the circle, y = 1."""
     angles = 2 * pi * np.arange(k) / k + 0.1
     X = np.column_stack([np.cos(angles), np.sin(angles)])
     return Problem(X, np.ones(k), beta, architecture=architecture or TwoLayer())

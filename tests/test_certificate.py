@@ -37,9 +37,7 @@ def test_any_dual_point_bounds_the_optimum_from_below(case, seed):
 def test_any_network_is_above_its_bound(case):
     parameters = case.problem.architecture.initial(case.problem, 4, [0, 1, 2])
     for seed in range(3):
-        network = Network(
-            case.problem.architecture, {k: v[seed] for k, v in parameters.items()}
-        )
+        network = Network(case.problem.architecture, {k: v[seed] for k, v in parameters.items()})
         certificate = certify(case.problem, network)
         assert certificate.scope == EXACT
         assert certificate.dual <= case.optimum <= certificate.primal + 1e-12
@@ -72,7 +70,10 @@ def test_free_directions_are_projected_out_before_scaling():
     """Scaling alone gives a "bound" above the optimum when ν sees the output bias."""
     rng = np.random.default_rng(6)
     problem = Problem(
-        rng.standard_normal((10, 1)), 3 + rng.standard_normal(10), 0.1, architecture=TwoLayer("free")
+        rng.standard_normal((10, 1)),
+        3 + rng.standard_normal(10),
+        0.1,
+        architecture=TwoLayer("free"),
     )
     optimum = solve(problem).objective
     bound, feasible, _ = lower_bound(every_pattern(problem), problem.y)
@@ -150,7 +151,7 @@ def test_a_users_own_module_is_judged(bias):
     )
     mine = loss + problem.beta / 2 * sum((w**2).sum() for w in counted)
     certificate, again = certify(problem, [module, module])
-    assert certificate.primal == pytest.approx(float(mine), rel=1e-12)
+    assert certificate.primal == pytest.approx(mine.item(), rel=1e-12)
     assert again.dual == certificate.dual <= certificate.primal
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from landscape.programs import Euclidean, MaskedAtoms, Program
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
+    from landscape.network import Network
     from landscape.problem import Problem
 
 
@@ -181,4 +182,4 @@ class GatedReLU(Architecture):
                 f"network is {type(module).__name__}: architecture {self.label} reads its own "
                 "networks (landscape.network.Network)."
             )
-        return module.values  # type: ignore[union-attr, return-value]  # our Network
+        return cast("Network", module).values

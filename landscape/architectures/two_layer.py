@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from landscape.architectures.base import Floats, Parameters
+    from landscape.network import Network
     from landscape.problem import Problem
 
 BIASES = ("none", "penalised", "free")
@@ -52,8 +53,8 @@ def check_scalar_output(name: str, y: Floats) -> None:
 
 def check_bias_column(bias: str, X: Floats) -> None:
     """Refuse a constant column beside a bias: the two would be the same direction twice."""
-    constant = np.flatnonzero(np.ptp(X, axis=0) == 0) if len(X) > 1 and bias != "none" else ()
-    if len(constant):
+    constant = np.flatnonzero(np.ptp(X, axis=0) == 0)
+    if len(X) > 1 and bias != "none" and len(constant):
         raise BadInput(
             f"X has a constant column ({constant[0]}) and the architecture has a bias, which is "
             "the same direction: drop the column or set bias='none'."
@@ -214,17 +215,16 @@ class TwoLayer(Architecture):
         """Return the parameters of our `Network` or of Sequential(Linear, ReLU, Linear)."""
         own = getattr(module, "architecture", None)
         if own is not None and own == self:
-            return module.values  # type: ignore[union-attr, return-value]  # our Network
+            return cast("Network", module).values
         parts = list(module.children()) if isinstance(module, torch.nn.Sequential) else []
-        linear = torch.nn.Linear
-        kinds = [type(part) for part in parts]
+        linear, kinds = torch.nn.Linear, [type(part) for part in parts]
         if own is not None or kinds != [linear, torch.nn.ReLU, linear]:
             found = own.label if own is not None else " → ".join(k.__name__ for k in kinds)
             raise BadInput(
                 f"network is {found or type(module).__name__}: architecture {self.label} reads "
                 "its own networks and Sequential(Linear(d, m), ReLU(), Linear(m, 1))."
             )
-        first, last = parts[0], parts[2]
+        first, last = cast(torch.nn.Linear, parts[0]), cast(torch.nn.Linear, parts[2])
         weights, shift = first.weight.detach().double(), _bias(first)
         constant = _bias(last)
         if len(last.weight) != 1:
@@ -246,8 +246,10 @@ class TwoLayer(Architecture):
 
 
 def _bias(layer: torch.nn.Linear) -> torch.Tensor:
-    return torch.zeros(len(layer.weight)).double() if layer.bias is None else (
-        layer.bias.detach().double()
+    return (
+        torch.zeros(len(layer.weight)).double()
+        if layer.bias is None
+        else (layer.bias.detach().double())
     )
 
 

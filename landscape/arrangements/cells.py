@@ -10,12 +10,14 @@ the chart are found again lower in the flag, or as a complement, and merged.
 
 The numbers :math:`w_k` of cells charged to flats of rank k are the Whitney numbers of the
 arrangement, so it has :math:`2(w_{r-1}+w_{r-3}+\dots)` cells (Zaslavsky 1975; Greene and
-Zaslavsky 1983).  Every level of the recursion is checked against that count.
+Zaslavsky 1983).  Every level of the recursion is checked against that count, and every
+independent subset of rows must have been met at exactly one flat.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,11 +43,15 @@ def distinct(packed: Bytes) -> NDArray[np.intp]:
     words = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), dtype=np.uint8)
     words[:, : packed.shape[1]] = packed
     keys = words.view(np.uint64)
-    order = np.lexsort(keys.T)  # stable, so the first of equal rows comes first
-    keys = keys[order]
-    fresh = np.ones(len(keys), dtype=bool)
-    fresh[1:] = (keys[1:] != keys[:-1]).any(axis=1)
-    return np.sort(order[fresh])
+    odd = np.random.default_rng(0).integers(2**63, size=keys.shape[1], dtype=np.uint64) * 2 + 1
+    digest = (keys * odd).sum(axis=1)
+    digest ^= digest >> np.uint64(32)
+    order = np.argsort(digest, kind="stable")  # the first of equal rows comes first
+    differ = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
+    if (differ & (digest[order[1:]] == digest[order[:-1]])).any():  # a collision: sort the rows
+        order = np.lexsort(keys.T)
+        differ = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
+    return np.sort(order[np.r_[True, differ][: len(order)]])
 
 
 def half(Z: Floats, tol: float) -> tuple[Bytes, Floats, int]:
@@ -83,7 +89,10 @@ def _level(Z: Floats, k: int, tol: float) -> tuple[Bytes, Floats]:
     Y = Z[:, :k]
     found: list[tuple[Bytes, Floats]] = []
     crowded: list[Bytes] = []
+    left = math.comb(n, k - 1)  # subsets not yet seen
+    held = 0  # independent subsets of crowded flats, as found less as expected
     for rows in _subsets(n, k - 1, max(1, CHUNK // n)):
+        left -= len(rows)
         inverse, rows = _inverses(Z, rows, tol)
         if len(rows) == 0:
             continue
@@ -99,6 +108,7 @@ def _level(Z: Floats, k: int, tol: float) -> tuple[Bytes, Floats]:
         if not simple.all():
             np.put_along_axis(zero, rows, True, axis=1)
             crowded.append(np.packbits(zero[~simple], axis=1))
+            held += len(crowded[-1])
             inverse, rows, size = inverse[simple], rows[simple], size[simple]
             vertices, values = vertices[simple], values[simple]
         # axis k−1 as a combination of the rows: its signs say on which side the lowest cell is
@@ -110,6 +120,8 @@ def _level(Z: Floats, k: int, tol: float) -> tuple[Bytes, Floats]:
         np.put_along_axis(signs, rows, weights > 0, axis=1)
         found.append(_finish(signs, _gates(vertices, values, inward, Y, r)))
     for flat, vertex in _flats(Z, k, crowded, tol):
+        for rows in _subsets(len(flat), k - 1, max(1, CHUNK // n)):
+            held -= len(_inverses(Z, flat[rows], tol)[1])
         values = Y @ vertex
         values[flat] = np.inf
         local, inward = _bounded(Z[flat, : k - 1], tol)
@@ -118,8 +130,8 @@ def _level(Z: Floats, k: int, tol: float) -> tuple[Bytes, Floats]:
         several = np.repeat(vertex[None], len(local), axis=0)
         values = np.repeat(values[None], len(local), axis=0)
         found.append(_finish(signs, _gates(several, values, inward, Y, r)))
-    if not found:
-        raise Unlucky("no vertex was found")
+    if left or held or not found:
+        raise Unlucky("the vertices don't add up to all subsets of the rows")
     return np.concatenate([p for p, _ in found]), np.concatenate([g for _, g in found])
 
 
@@ -134,9 +146,7 @@ def _subsets(n: int, size: int, chunk: int) -> Iterator[NDArray[np.intp]]:
         yield rows
 
 
-def _inverses(
-    Z: Floats, rows: NDArray[np.intp], tol: float
-) -> tuple[Floats, NDArray[np.intp]]:
+def _inverses(Z: Floats, rows: NDArray[np.intp], tol: float) -> tuple[Floats, NDArray[np.intp]]:
     """Invert each subset's leading square block; dependent subsets are left out."""
     k = rows.shape[1]
     blocks = Z[:, :k][rows]

@@ -118,7 +118,9 @@ class Arrangements:
                 )
         sets = (self, *others)
         return Arrangements(
-            np.concatenate([s.packed for s in sets]), self.n, np.concatenate([s.gates for s in sets])
+            np.concatenate([s.packed for s in sets]),
+            self.n,
+            np.concatenate([s.gates for s in sets]),
         ).distinct()
 
 

@@ -60,23 +60,20 @@ def hyperplanes(X: ArrayLike) -> Hyperplanes:
     """Reduce a design matrix to its rank and to its distinct hyperplanes.
 
     Cells don't change under an invertible map of the columns nor under positive factors of the
-    rows, so both are chosen to make the rows well conditioned: columns and rows to unit length,
-    then singular vectors scaled by their singular values.
+    rows, so both are chosen to make the rows well conditioned: rows and columns are equilibrated,
+    then singular vectors are scaled by their singular values.
     """
     X = design(X)
     n, d = X.shape
-    scaled = X / _largest(X, axis=0)
-    scaled = scaled / _length(scaled, axis=0)
-    rows = scaled / _largest(scaled, axis=1)
-    rows = rows / _length(rows, axis=1)
+    rows, columns = _equilibrated(X)
+    rows = rows / _length(rows)
     U, sigma, Vt = np.linalg.svd(rows, full_matrices=False)
     keep = sigma > max(n, d, 50) * 100 * EPSILON * sigma.max(initial=0.0)
     sigma, Vt = sigma[keep], Vt[keep]
-    columns = 1.0 / (_largest(X, axis=0) * _length(X / _largest(X, axis=0), axis=0))
-    lift = columns.T * (Vt.T / sigma)
+    lift = columns[:, None] * (Vt.T / sigma)
     Z = U[:, keep]
     nonzero = np.flatnonzero((X != 0).any(axis=1))
-    Z = Z / _length(Z, axis=1)
+    Z = Z / _length(Z)
     condition = sigma.max() / sigma.min() if sigma.size else 1.0
     tolerance = max(TOLERANCE, 64 * EPSILON * condition)
     owner = np.full(n, -1, dtype=np.intp)
@@ -108,13 +105,23 @@ def _groups(Z: Floats, rows: NDArray[np.intp], tol: float) -> list[NDArray[np.in
     return sorted(classes, key=lambda group: int(group.min()))
 
 
-def _largest(X: Floats, axis: int) -> Floats:
-    """Return the largest magnitudes along an axis, 1 where all is zero."""
-    top = np.abs(X).max(axis=axis, keepdims=True, initial=0.0)
-    return np.where(top == 0, 1.0, top)
+def _equilibrated(X: Floats) -> tuple[Floats, Floats]:
+    """Scale rows and columns by powers of two, so without rounding, until both have size one.
+
+    Returns the scaled matrix and the columns' factors, shape (d,); Ruiz's iteration (2001).
+    """
+    columns = np.ones(X.shape[1])
+    for _ in range(12):
+        for axis in (1, 0):
+            size = np.abs(X).max(axis=axis, keepdims=True, initial=0.0)
+            factor = np.exp2(-np.round(np.log2(np.where(size == 0, 1.0, size)) / 2))
+            X = X * factor
+            if axis == 0:
+                columns = columns * factor[0]
+    return X, columns
 
 
-def _length(X: Floats, axis: int) -> Floats:
-    """Return the lengths along an axis, 1 where all is zero."""
-    length = np.linalg.norm(X, axis=axis, keepdims=True)
+def _length(X: Floats) -> Floats:
+    """Return the lengths of the rows, shape (n, 1), 1 for zero rows."""
+    length = np.linalg.norm(X, axis=1, keepdims=True)
     return np.where(length == 0, 1.0, length)

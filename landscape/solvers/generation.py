@@ -80,9 +80,7 @@ def generate(
     return replace(optimum, status=sentence), restricted, tuple(history)
 
 
-def improving_blocks(
-    program: Program, nu: Floats, tolerance: float
-) -> tuple[np.ndarray, float]:
+def improving_blocks(program: Program, nu: Floats, tolerance: float) -> tuple[np.ndarray, float]:
     """Return blocks that price above β, the steepest of each neighbourhood, and max price / β.
 
     Neighbouring cells see almost the same neuron, so a cell is taken first if its own gradient

@@ -73,8 +73,10 @@ def solve_primal(program: Program, throw: bool = True) -> Optimum:
     return Optimum(
         theta=np.ascontiguousarray(theta.value.T),
         constant=np.zeros(0) if constant is None else np.asarray(constant.value),
-        nu=np.asarray(matched.dual_value),  # of f − Σ A θ = 0: exactly −∇ℓ, or the right subgradient
-        value=float(problem.value),
+        nu=np.asarray(
+            matched.dual_value
+        ),  # of f − Σ A θ = 0: exactly −∇ℓ, or the right subgradient
+        value=_number(problem.value),
         status=status,
     )
 
@@ -100,7 +102,11 @@ def solve_dual(program: Program, throw: bool = True) -> tuple[float, Floats]:
     _run(problem, "dual", throw)
     if nu.value is None:
         return -np.inf, np.zeros(len(program.y))
-    return float(problem.value), np.asarray(nu.value)
+    return _number(problem.value), np.asarray(nu.value)
+
+
+def _number(value: Any) -> float:
+    return float(value)
 
 
 def _run(problem: Any, name: str, throw: bool) -> str:

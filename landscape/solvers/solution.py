@@ -81,6 +81,7 @@ class Solution:
         atoms = self.point.program.atoms
         np.savez(
             path,
+            allow_pickle=False,
             about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
             theta=self.point.theta,
             constant=self.point.constant,

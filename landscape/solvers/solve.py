@@ -89,9 +89,7 @@ def starting_patterns(problem: Problem, start: Any, seed: int) -> Arrangements:
     return patterns
 
 
-def _as_arrangements(
-    problem: Problem, patterns: Arrangements | NDArray[np.bool_]
-) -> Arrangements:
+def _as_arrangements(problem: Problem, patterns: Arrangements | NDArray[np.bool_]) -> Arrangements:
     """Return given patterns as `Arrangements`, refusing arrays of another kind or shape."""
     if isinstance(patterns, Arrangements):
         count = patterns.n
