@@ -291,7 +291,8 @@ class Huber(Loss):
     def expression(self, f: Any, y: NDArray[np.float64]) -> Any:
         import cvxpy as cp
 
-        return 0.5 * cp.sum(cp.huber(f - y, self.delta)  # type: ignore[arg-type]  # any M > 0)
+        width: Any = self.delta  # cvxpy annotates it as an int and takes any positive number
+        return 0.5 * cp.sum(cp.huber(f - y, width))
 
     def dual_expression(self, nu: Any, y: NDArray[np.float64]) -> tuple[Any, list[Any]]:
         import cvxpy as cp

@@ -77,6 +77,10 @@ DEGENERATE = {
     ],
     "grid with bias": GRID[[0, 1, 2, 3, 4, 6, 8]],
     "one feature with bias": np.array([[t, 1.0] for t in (0, 1, 1, 2, 3.5, -2)]),
+    "rows of all sizes": np.array(
+        [[1, 0, -1, 1, 0], [2, 1, 0, -1, 2], [0, 1, 0, 1, -1], [0, 1, 1, 0, 0], [1, 2, 0, 0, 2]]
+    )
+    * 10.0 ** np.array([[3], [-4], [0], [-2], [2]]),
     "badly scaled": np.array([[t * 1e6, s * 1e-5, 1.0] for t in (0, 1, 2) for s in (0, 1)]),
 }
 

@@ -2,7 +2,7 @@ r"""All cells of a central hyperplane arrangement, each charged to one vertex; n
 
 Take a random flag of subspaces :math:`L_1\subset\dots\subset L_r=R^r` (here: the first k axes
 after a random rotation).  A cell that meets :math:`L_k` but not :math:`L_{k-1}` is, in the chart
-:math:`h_k=1` of :math:`L_k`, a bounded region, so it has one lowest vertex along axis k−1.  Vertices
+:math:`h_k=1` of :math:`L_k`, a bounded region: it has one lowest vertex along axis k−1.  Vertices
 are the flats of rank k−1; at a flat of k−1 rows exactly one cell is lowest, read off one inverse
 matrix.  At a flat with more rows (concurrent hyperplanes) the lowest cells are the bounded cells
 of the arrangement of those rows, one dimension lower: a recursion.  Cells that are unbounded in
