@@ -111,9 +111,9 @@ def _lifted(planes: Hyperplanes, packed: cells.Bytes, gates: cells.Floats) -> Ar
     for start in range(0, len(packed), size):
         block = slice(start, min(start + size, len(packed)))
         signs = np.unpackbits(packed[block], axis=1, count=len(planes.Z)).astype(bool)
-        signs = signs[:, planes.owner] ^ planes.turned
+        signs = np.take(signs, planes.owner, axis=1) ^ planes.turned
         values = gates[block] @ planes.X.T
-        if ((values[:, ~zero] > 0) != signs[:, ~zero]).any() or (values[:, ~zero] == 0).any():
+        if not (((values > 0) == signs) & (values != 0) | zero).all():
             raise cells.Unlucky("a gate is not inside its cell")
         opposite = slice(block.start + len(packed), block.stop + len(packed))
         every[block] = np.packbits(signs | zero, axis=1)

@@ -151,7 +151,7 @@ def _inverses(Z: Floats, rows: NDArray[np.intp], tol: float) -> tuple[Floats, ND
     k = rows.shape[1]
     blocks = Z[:, :k][rows]
     regular = np.linalg.det(blocks) != 0  # an exact zero would make `inv` raise for all
-    inverse = np.linalg.inv(blocks[regular])
+    inverse = np.asarray(np.linalg.inv(blocks[regular]), dtype=np.float64)
     large = np.linalg.norm(inverse, axis=(1, 2)) * tol >= 1
     regular[regular] = ~large
     if not regular.all():
