@@ -136,6 +136,12 @@ class Architecture(ABC):
             BadInput: if the module is not this architecture.
         """
 
+    def without_padding(self, parameters: Parameters) -> Parameters:
+        """Return one network without the zero neurons that pad it to a batch's width."""
+        used = parameters["hidden"].flatten(1).any(1) | (parameters["output"] != 0)
+        count = len(used)
+        return {k: v[used] if v.ndim and len(v) == count else v for k, v in parameters.items()}
+
     def all_patterns(self, problem: Problem, limit: int) -> Arrangements:
         """Return every pattern that the design rows admit (exact enumeration)."""
         return arrangements.enumerate(problem.design, limit=limit)
