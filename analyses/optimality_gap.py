@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from landscape.training import batched
 
 from analyses import sweep
 from landscape import arrangements, data, figures, solve, train
@@ -21,6 +20,7 @@ from landscape.certificate import EXACT
 from landscape.network import Network
 from landscape.problem import Problem
 from landscape.solvers import generation, reference
+from landscape.training import batched
 
 VERSIONS = {
     "optimality_gap": 1,
@@ -34,7 +34,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train, solve, certify one data set with one optimiser."""
     sample = data.load(cfg.data.name, **cfg.data.options)
     architecture = get(cfg.architecture.name, **cfg.architecture.options)
-    beta = cfg.beta if cfg.beta is not None else cfg.data.beta
+    beta = next(b for b in (cfg.beta, cfg.data.beta, sample.beta) if b is not None)
     problem = Problem(sample.X, sample.y, beta, loss=cfg.loss, architecture=architecture)
     seeds, widths = list(range(cfg.seeds)), list(cfg.widths)
     runs = train(
@@ -151,7 +151,7 @@ def _draw(part: Any, store: Any, cfg: Any, exact: bool) -> Any:
             axes[-2][column].set_xlabel("width")
             axes[-1][column].set_xlabel("width")
         _label(axes, exact, cfg)
-        figures.legend_below(fig, axes)
+        _legend(fig, axes)
     return fig
 
 
@@ -169,7 +169,7 @@ def _against_time(ax: Any, arrays: Any) -> None:
 def _against_width(ax: Any, row: Any, arrays: Any) -> None:
     """Final relative gap against width: median and IQR over seeds."""
     gaps = (arrays["objectives"] - arrays["bounds"][:, None]) / arrays["objectives"]
-    figures.median_band(ax, arrays["widths"], np.maximum(gaps, FLOOR).T, method=row["optimizer"])
+    figures.median_band(ax, arrays["widths"], gaps.T, row["optimizer"], FLOOR)
     figures.gap_axis(ax, FLOOR)
     ax.set_xscale("log", base=2)
 
@@ -178,6 +178,14 @@ def _test_errors(ax: Any, row: Any, arrays: Any) -> None:
     """Test error of each width's best network."""
     ax.plot(arrays["widths"], arrays["test_error"], **figures.method(row["optimizer"]))
     ax.set_xscale("log", base=2)
+
+
+def _legend(fig: Any, axes: Any) -> None:
+    """One legend a row, below the figure, each label once."""
+    found: dict[str, Any] = {}
+    for ax in axes.flat:
+        found.update(dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)))
+    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=6)
 
 
 def _label(axes: Any, exact: bool, cfg: Any) -> None:

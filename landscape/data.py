@@ -251,7 +251,7 @@ def load(
     found = checksum(X, y)
     if source.sha256 is not None and found != source.sha256:
         raise DatasetUnavailable(
-            f"data set {name!r} has checksum {found[:12]}… where {source.sha256[:12]}… is expected: "
+            f"data set {name!r} has checksum {found[:12]}…, not {source.sha256[:12]}…: "
             "the installed package carries other values; install the pinned versions."
         )
     X, y, task, label = _prepare(name, source.task, X, y, options)

@@ -1,6 +1,5 @@
-"""Training: many networks in one batched computation, and polishing at the end."""
+"""Training: many networks in one batched computation."""
 
 from landscape.training.batched import Runs, train
-from landscape.training.polish import polish
 
-__all__ = ["Runs", "polish", "train"]
+__all__ = ["Runs", "train"]

@@ -1,7 +1,7 @@
 """Optimisers over a batch of networks: every rule acts on tensors with a leading batch axis.
 
-An optimiser is a function ``make(parameters, options) -> step`` and a step updates the parameters in
-place from their gradients.  All rules are elementwise or act within one network, so a network's
+``make(names, parameters, options)`` gives a step, which updates the parameters in place from
+their gradients.  All rules are elementwise or act within one network, so a network's
 course does not depend on its neighbours in the batch.
 """
 

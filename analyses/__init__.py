@@ -1,0 +1,1 @@
+"""One file a figure: ``cell(cfg)`` computes a record, ``render(table, store, cfg)`` draws it."""

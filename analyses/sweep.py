@@ -1,0 +1,220 @@
+"""Running an analysis: Hydra expands and launches cells, records resume, one figure at the end.
+
+``conf/<analysis>.yaml`` declares a grid of cells for each scale; every axis can be overridden on the
+command line (commas sweep).  Cells that already have a record are not computed again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import re
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from landscape import figures
+from landscape.errors import BadInput
+from landscape.store import Store, key, provenance
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+NOT_NUMBERS = ("analysis", "module", "results", "figure", "grid", "launcher", "threads", "scale")
+"""Settings that do not change numbers and are not part of a record's key."""
+OBJECTIVE = "Objective: ½ Σ (f − y)² + β/2 Σ(‖w‖² + a²) (or the named loss); sums, not means."
+
+
+def main(file: str, conf: Path = CONF, arguments: Sequence[str] | None = None) -> None:
+    """Run the analysis in this file from the command line, and exit with its status."""
+    sys.exit(run(Path(file).stem, list(sys.argv[1:] if arguments is None else arguments), conf))
+
+
+def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
+    """Run one analysis; return 0, 1 if some cells failed, or 2 if the input was refused."""
+    try:
+        base = _compose(name, [o for o in overrides if not _is_sweep(o)], conf)
+        axes = [
+            f"{axis}={','.join(map(str, values))}"
+            for axis, values in base.grid[base.scale.name].items()
+            if not any(o.lstrip("+").split("=")[0] == axis for o in overrides)
+        ]
+        cells = _expand(overrides + axes)
+        keys, configs = [], []
+        for cell in cells:
+            cfg = _compose(name, cell, conf)
+            keys.append(_key(cfg))
+            configs.append(cfg)
+        store = Store(Path(base.results) / name)
+        missing = [c for c, k in zip(cells, keys, strict=True) if not store.has(k)]
+        if missing:
+            if base.timed and base.launcher != "local":
+                raise BadInput("launcher: this analysis times its cells; use launcher=local.")
+            store.sweep_up()
+            _launch(name, overrides + axes, conf)
+        return _finish(name, store, keys, base)
+    except BadInput as refusal:
+        print(f"{name}: {refusal}", file=sys.stderr)
+        return 2
+
+
+def _launch(name: str, overrides: list[str], conf: Path) -> None:
+    """Let Hydra run the sweep with the chosen launcher."""
+    GlobalHydra.instance().clear()
+    argv, sys.argv = sys.argv, [f"{name}.py", "--multirun", *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(job)()
+    finally:
+        sys.argv = argv
+
+
+def job(cfg: DictConfig) -> str:
+    """Compute one cell unless its record exists; a failure becomes a record that says so."""
+    store, name = Store(Path(cfg.results) / cfg.analysis), _key(cfg)
+    if store.has(name):
+        return name
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    module = importlib.import_module(cfg.module)
+    settings = _settings(cfg)
+    began, status, kind, row, arrays = time.perf_counter(), "done", "done", {}, {}
+    threads = cfg.threads
+    if threads:
+        torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        try:
+            row, arrays = module.cell(cfg)
+        except BadInput as refusal:
+            status, kind = str(refusal), "refused"
+        except Exception as error:  # a failed cell is a record, counted in the figure
+            status, kind = f"{type(error).__name__}: {error}", "failed"
+            print(traceback.format_exc(), file=sys.stderr)
+    manifest = {
+        "status": status,
+        "kind": kind,
+        "seconds": time.perf_counter() - began,
+        "config": settings,
+        "method_versions": dict(module.VERSIONS),
+        **provenance(),
+    }
+    store.write(name, settings, {**row, "status": status, "kind": kind}, arrays, manifest)
+    if sys.stderr.isatty():
+        print(f"  {cfg.analysis} {name}: {status} ({manifest['seconds']:.1f} s)", file=sys.stderr)
+    return name
+
+
+def _finish(name: str, store: Store, keys: list[str], cfg: DictConfig) -> int:
+    """Join records, draw, and write the table, the summary and the manifest."""
+    import shutil
+
+    table = store.table(keys)
+    refused = table[table["kind"] == "refused"]
+    for one in refused["key"]:  # a refusal is not a result: it must not outlive its cause
+        shutil.rmtree(store.records / one)
+    if len(refused):
+        raise BadInput(str(refused.iloc[0]["status"]))
+    done, failed = table[table["kind"] == "done"], table[table["kind"] == "failed"]
+    for _, row in failed.iterrows():
+        print(f"{name}: cell {row['key']} failed: {row['status']}", file=sys.stderr)
+    if not len(done):
+        return 1
+    module = importlib.import_module(cfg.module)
+    drawn = module.render(done, store, cfg)
+    for label, figure in drawn.items():
+        figures.save(figure, store.folder / label)
+    columns = [c for c in done.columns if c not in ("kind", "status")]
+    done[columns].to_csv(store.folder / "table.csv", index=False, float_format="%.10g")
+    (store.folder / "summary.md").write_text(_summary(name, module, done, failed, drawn))
+    manifests = {one: store.manifest(one) for one in keys}
+    seconds = sum(m["seconds"] for m in manifests.values())
+    whole = {"analysis": name, "records": manifests, "seconds": seconds, "failed": len(failed)}
+    (store.folder / "manifest.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
+    print(f"{name}: {len(done)} cells, {len(failed)} failed, {seconds:.0f} s computed in all")
+    return 1 if len(failed) else 0
+
+
+def _summary(name: str, module: Any, done: Any, failed: Any, drawn: Any) -> str:
+    """Return the results as a page: figures, what they show, and the numbers."""
+    shown = [c for c in getattr(module, "SUMMARY", list(done.columns)) if c in done.columns]
+    lines = [f"# {name}", "", (module.__doc__ or "").strip(), "", OBJECTIVE, ""]
+    lines += [line for label in drawn for line in (f"![{label}]({label}.png)", "")]
+    lines += ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
+    for _, row in done[shown].iterrows():
+        cells = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    if len(failed):
+        lines += ["", f"{len(failed)} cells failed:", *[f"- {s}" for s in failed["status"]]]
+    return "\n".join(lines) + "\n"
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return the resolved settings that determine a cell's numbers."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(k): v for k, v in plain.items() if k not in NOT_NUMBERS}
+
+
+def _key(cfg: DictConfig) -> str:
+    return key(_settings(cfg), importlib.import_module(cfg.module).VERSIONS)
+
+
+def _is_sweep(override: str) -> bool:
+    parsed = OverridesParser.create().parse_overrides([override])[0]
+    return bool(parsed.is_sweep_override())
+
+
+def _expand(overrides: list[str]) -> list[list[str]]:
+    """Return the override lists of all cells, expanded by Hydra's own sweeper."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [list(cell) for batch in batches for cell in batch]
+
+
+def _compose(name: str, overrides: list[str], conf: Path) -> DictConfig:
+    """Compose one configuration; an error becomes a sentence with the nearest known name."""
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+            return hydra.compose(config_name=name, overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadInput(_sentence(error, name, conf)) from error
+
+
+def _sentence(error: Exception, name: str, conf: Path) -> str:
+    """Return Hydra's message in one sentence, with the nearest key or option."""
+    text = " ".join(str(error).split())
+    if option := re.search(r"[Cc]ould not find '([\w/]+)/([\w.]+)'", text):
+        known = sorted(p.stem for p in (conf / option[1]).glob("*.yaml"))
+        return f"Unknown {option[1]} {option[2]!r}.{_near(option[2], known)} Known: {known}."
+    found = re.search(r"(?:Key|override) '([\w.@/]+)'", text)
+    if found and ("struct" in text or "No match" in text):
+        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+            known = _flat(hydra.compose(config_name=name))
+        return f"Unknown setting {found[1]!r}.{_near(found[1], known)} See conf/{name}.yaml."
+    return text
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _flat(cfg: Any, prefix: str = "") -> list[str]:
+    names = []
+    for label in cfg:
+        names.append(prefix + str(label))
+        if OmegaConf.is_dict(cfg._get_node(label)) and not cfg._is_missing(label):
+            names += _flat(cfg._get_node(label), f"{prefix}{label}.")
+    return names

@@ -1,0 +1,121 @@
+"""Paper figures: final width, 7–9 pt text, one colour a method, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+ICML_SINGLE, ICML_DOUBLE = 3.25, 6.75
+NEURIPS = 5.5
+IEEE_SINGLE, IEEE_DOUBLE = 3.5, 7.16
+
+STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.hashsalt": "landscape",
+    "savefig.dpi": 300,
+    "figure.constrained_layout.use": True,
+}
+
+# Okabe & Ito's colours, safe for colour-blind readers; one colour and marker a method, everywhere.
+METHODS: dict[str, tuple[str, str]] = {
+    "adam": ("#0072B2", "o"),
+    "sgd": ("#D55E00", "s"),
+    "momentum": ("#E69F00", "D"),
+    "muon": ("#CC79A7", "^"),
+    "lbfgs": ("#009E73", "v"),
+    "adamw": ("#56B4E9", "P"),
+    "convex": ("#000000", "*"),
+}
+LABELS = {"adam": "Adam", "sgd": "SGD", "lbfgs": "L-BFGS", "muon": "Muon", "adamw": "AdamW"}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the paper style within a block; the caller's settings come back after it."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def new(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, without touching any global backend."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def method(name: str) -> dict[str, Any]:
+    """Return the line style of a method, by which it is known in every figure."""
+    colour, marker = METHODS.get(name, ("#777777", "x"))
+    return {"color": colour, "marker": marker, "label": LABELS.get(name, name)}
+
+
+def shade(position: float) -> Any:
+    """Return a colour of the perceptual map for an ordered quantity, position in [0, 1]."""
+    return mpl.colormaps["viridis"](position)
+
+
+def gap_axis(ax: Axes, floor: float) -> None:
+    """Make the y axis logarithmic for gaps, with the region below the solver's tolerance marked."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, floor) / 3, max(high, floor * 100))
+    ax.axhspan(ax.get_ylim()[0], floor, color="0.88", lw=0, zorder=0)
+    ax.annotate(
+        "below solver tolerance",
+        (0.98, floor),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 1),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=6,
+        color="0.45",
+    )
+
+
+def median_band(ax: Axes, x: ArrayLike, values: ArrayLike, name: str, floor: float = 0.0) -> None:
+    """Draw median and interquartile range over the first axis of ``values`` (repeats, x).
+
+    Values below the floor are drawn at it, so that no logarithm of zero is taken.
+    """
+    values = np.maximum(np.asarray(values, dtype=np.float64), floor)
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    line = method(name)
+    ax.plot(x, middle, **line)
+    if len(values) > 1:
+        ax.fill_between(np.asarray(x), low, high, color=line["color"], alpha=0.2, lw=0)
+
+
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Write ``path`` as PDF and 300-dpi PNG; the same figure gives the same bytes."""
+    path = Path(path)
+    with style():
+        pdf, png = path.with_suffix(".pdf"), path.with_suffix(".png")
+        figure.savefig(pdf, metadata={"CreationDate": None, "ModDate": None, "Producer": None})
+        figure.savefig(png, dpi=300, metadata={"Software": None})
+    return [pdf, png]
