@@ -1,7 +1,7 @@
 """Running an analysis: Hydra expands and launches cells, records resume, one figure at the end.
 
-``conf/<analysis>.yaml`` declares a grid of cells for each scale; every axis can be overridden on the
-command line (commas sweep).  Cells that already have a record are not computed again.
+``conf/<analysis>.yaml`` declares a grid of cells for each scale; every axis can be overridden on
+the command line (commas sweep).  Cells that already have a record are not computed again.
 """
 
 from __future__ import annotations

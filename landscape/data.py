@@ -375,10 +375,11 @@ def _fetch(name: str) -> tuple[Floats, Floats]:
     from sklearn.preprocessing import LabelEncoder
 
     try:
-        X, y = fetch_openml(REMOTE[name], version=1, return_X_y=True, as_frame=False)
+        fetched: Any = fetch_openml(REMOTE[name], version=1, return_X_y=True, as_frame=False)
     except Exception as error:  # whatever the network does, the reader gets one sentence
         raise DatasetUnavailable(
             f"data set {name!r} is fetched from OpenML ({REMOTE[name]}) and could not be had: "
             f"{type(error).__name__}. Run once on a connected machine; scikit-learn keeps a copy."
         ) from error
-    return np.asarray(X, dtype=np.float64), LabelEncoder().fit_transform(y).astype(np.float64)
+    labels = np.asarray(LabelEncoder().fit_transform(fetched[1]), dtype=np.float64)
+    return np.asarray(fetched[0], dtype=np.float64), labels

@@ -20,7 +20,7 @@ ICML_SINGLE, ICML_DOUBLE = 3.25, 6.75
 NEURIPS = 5.5
 IEEE_SINGLE, IEEE_DOUBLE = 3.5, 7.16
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 8,

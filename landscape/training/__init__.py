@@ -1,5 +1,6 @@
-"""Training: many networks in one batched computation."""
+"""Training: many networks in one batched computation, and polishing at the end."""
 
 from landscape.training.batched import Runs, train
+from landscape.training.polish import polish
 
-__all__ = ["Runs", "train"]
+__all__ = ["Runs", "polish", "train"]

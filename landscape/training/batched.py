@@ -170,7 +170,7 @@ def train(
     widths, seeds = _whole("width", width), _whole("seeds", list(seeds), least=0)
     _check(optimizer, schedule, batch_size, steps, len(problem.y), options)
     if start is None:
-        start = _padded([problem.architecture.initial(problem, w, seeds, scale) for w in widths])
+        start = padded([problem.architecture.initial(problem, w, seeds, scale) for w in widths])
     else:
         count = len(next(iter(start.values())))
         widths, seeds = [_width(start)], list(range(count))
@@ -184,13 +184,24 @@ def train(
         rule = RULES[optimizer]
         minimises = rule.minimises
         peak = learning_rate
+        stiffness = None
         if peak is None:
-            peak = rule.learning_rate / (_lipschitz(problem) if rule.relative else 1.0)
+            peak = rule.learning_rate
+            stiffness = _lipschitz(problem, parameters) if rule.relative else None
         decay = float(options.get("decoupled_decay", 0.01)) if optimizer == "adamw" else None
         if decay is not None:
             options = {**options, "decoupled_decay": decay}
         _first_order(
-            problem, parameters, rule, peak, schedule, steps, batch_size, seeds, recorder, options
+            problem,
+            parameters,
+            rule,
+            (peak, stiffness),
+            schedule,
+            steps,
+            batch_size,
+            seeds,
+            recorder,
+            options,
         )
     with torch.no_grad():
         objectives = problem.objective(parameters).cpu().numpy().astype(np.float64)
@@ -257,7 +268,7 @@ def _first_order(
     problem: Problem,
     parameters: Parameters,
     rule: Any,
-    peak: float,
+    rate: tuple[float, torch.Tensor | None],
     schedule: str,
     steps: int,
     batch_size: int | None,
@@ -266,6 +277,7 @@ def _first_order(
     options: Mapping[str, float],
 ) -> None:
     """Run a gradient rule; parameters change in place."""
+    peak, stiffness = rate
     names = [k for k in parameters if k not in problem.architecture.fixed]
     values = [parameters[k] for k in names]
     for value in values:
@@ -293,6 +305,9 @@ def _first_order(
             losses = _estimate(problem, parameters, X, y, batches, penalised)
         gradients = list(torch.autograd.grad(losses.sum(), values))
         with torch.no_grad():
+            if stiffness is not None:
+                for gradient in gradients:
+                    gradient.div_(stiffness.reshape(-1, *[1] * (gradient.ndim - 1)))
             update(gradients, peak * _factor(schedule, step, steps))
     for value in values:
         value.requires_grad_(False)
@@ -365,17 +380,26 @@ def _factor(schedule: str, step: int, steps: int) -> float:
     return 1.0 if schedule == "constant" else 1.0 / (1.0 + 9.0 * step / steps)
 
 
-def _lipschitz(problem: Problem) -> float:
-    """Estimate the curvature of the sum of losses along balanced networks that fit the data.
+def _lipschitz(problem: Problem, parameters: Parameters) -> torch.Tensor:
+    """Bound the curvature of the loss for each run, shape (S,): the scale of a stable step.
 
-    A balanced network of output size ‖y‖ has ‖w‖ = |a| of about (‖y‖/‖X‖)^½, so the Hessian is
-    about ‖X‖² times that size: ‖X‖₂²·(1 + ‖y‖/‖X‖₂).
+    The Gauss–Newton matrix of a two-layer network is at most ‖X‖₂²(‖W‖₂² + ‖a‖²).  It is taken
+    at the start and at the size of a balanced network that fits, ‖W‖² + ‖a‖² ≈ 2‖y‖/‖X‖₂ + 1,
+    whichever is larger.
     """
     spectral = float(np.linalg.norm(problem.design, 2))
-    return spectral**2 * (1.0 + float(np.linalg.norm(problem.y)) / spectral)
+    fitting = 1.0 + 2.0 * float(np.linalg.norm(problem.y)) / spectral
+    start = sum(
+        torch.linalg.matrix_norm(v, 2) ** 2
+        if v.ndim > 2
+        else v.reshape(len(v), -1).norm(dim=1) ** 2
+        for k, v in parameters.items()
+        if k not in problem.architecture.fixed
+    )
+    return spectral**2 * torch.as_tensor(start).clamp(min=fitting)
 
 
-def _padded(groups: list[Parameters]) -> Parameters:
+def padded(groups: list[Parameters]) -> Parameters:
     """Stack networks of several widths, the narrower ones padded by zero neurons."""
     names, joined = list(groups[0]), {}
     for name in names:
