@@ -215,15 +215,25 @@ class _Descent:
         )
 
     def _without_dust(self, state: _State, value: float) -> tuple[_State, float]:
+        """Drop neurons with w = 0, whose output is constant, and tiny ones if that is no loss."""
         sizes = np.linalg.norm(state.u[:, self.penalised], axis=1)
-        kept = sizes > 1e-6 * sizes.max(initial=0.0)
-        if kept.all():
-            return state, value
-        smaller = _State(
-            state.u[kept], state.signs[kept], state.constant, state.ties[kept], state.open[kept]
-        )
-        trial = self.value(smaller)
-        return (smaller, trial) if trial <= value else (state, value)
+        for least in (0.0, 1e-6 * sizes.max(initial=0.0)):
+            kept = sizes > least
+            if kept.all():
+                continue
+            gone = (~kept) & (sizes == 0)
+            lifted = state.signs[gone] @ np.maximum(state.u[gone][:, ~self.penalised], 0).sum(1)
+            smaller = _State(
+                state.u[kept],
+                state.signs[kept],
+                state.constant + float(lifted),
+                state.ties[kept],
+                state.open[kept],
+            )
+            trial = self.value(smaller)
+            if trial <= value or least == 0.0:
+                state, value, sizes = smaller, trial, sizes[kept]
+        return state, value
 
     def release(self, state: _State, tolerance: float) -> _State | None:
         """Open or close the tie of each neuron whose multiplier is worst; None if all are right.
