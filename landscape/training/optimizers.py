@@ -154,18 +154,20 @@ def lbfgs(
     """
     value, gradient = objective(flat)
     pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    failed = torch.zeros_like(value)  # line searches lost in a row; after two a row is done
     for iteration in range(steps):
         record(iteration, flat, value)
+        if bool((failed >= 2).all()):
+            break
         direction = -_two_loop(gradient, pairs)
         slope = (direction * gradient).sum(1)
-        uphill = slope >= 0
+        uphill = (slope >= 0) | (failed > 0)
         direction[uphill], slope[uphill] = -gradient[uphill], -(gradient[uphill] ** 2).sum(1)
-        length = torch.ones_like(value)
-        if not pairs:
-            length = 1.0 / gradient.norm(dim=1).clamp(min=1.0)
+        fresh = uphill | (iteration == 0)
+        length = torch.where(fresh, 1.0 / gradient.norm(dim=1).clamp(min=1.0), 1.0)
         moved, reached, slopes = flat, value, gradient
-        pending = torch.ones_like(uphill)
-        for _ in range(30):
+        pending = failed < 2
+        for _ in range(25):
             trial = flat + length[:, None] * direction
             trial_value, trial_gradient = objective(trial)
             fine = pending & (trial_value <= value + 1e-4 * length * slope)
@@ -176,17 +178,15 @@ def lbfgs(
             if not pending.any():
                 break
             length = torch.where(pending, length * 0.5, length)
+        failed = torch.where(pending, failed + 1, torch.where(failed < 2, 0.0, failed))
         difference, change = moved - flat, slopes - gradient
         curvature = (difference * change).sum(1)
         good = curvature > 1e-10 * difference.norm(dim=1) * change.norm(dim=1)
         inverse = torch.where(good, 1.0 / torch.where(good, curvature, 1.0), 0.0)
-        pairs.append((difference, change, inverse))
-        pairs = pairs[-memory:]
+        # A row that lost its line search forgets its curvature.
+        pairs = [(d, c, torch.where(pending, 0.0, i)) for d, c, i in pairs]
+        pairs = [*pairs, (difference, change, inverse)][-memory:]
         flat, value, gradient = moved, reached, slopes
-        if pending.all():
-            if len(pairs) == 1:
-                break
-            pairs = []  # every row is stuck: once more along the gradient
     record(steps, flat, value)
     return flat
 

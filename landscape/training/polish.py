@@ -97,7 +97,7 @@ def _polished(
         outputs > 0,
     )
     work = _Descent(problem, point.program.gauge.penalised, free)
-    value = work.value(state)
+    state, value = work.without_dust(state, work.value(state))
     for _ in range(iterations):
         step, slope = work.newton(state)
         moved = work.search(state, value, step, slope)
@@ -186,7 +186,11 @@ class _Descent:
         here, speed = state.u @ self.X.T, step.u @ self.X.T
         with np.errstate(divide="ignore", invalid="ignore"):
             crossing = np.where((here * speed < 0) & ~state.ties, -here / speed, np.inf)
-        kinks = np.unique(crossing[crossing <= 1.0])
+            # Where a neuron's penalised part is smallest: with one such coordinate, where it is 0.
+            part = self.penalised * step.u
+            vanishing = -(part * state.u).sum(1) / (part**2).sum(1)
+        vanishing = vanishing[(vanishing > 0) & (vanishing <= 1.0)]
+        kinks = np.unique(np.concatenate([crossing[crossing <= 1.0], vanishing]))
         best: tuple[float, float] = (value, 0.0)
         full = self.value(self._at(state, step, 1.0))
         if full <= value + 1e-4 * slope:
@@ -205,7 +209,7 @@ class _Descent:
         opened = np.where(ties, False, outputs > 0)
         # A neuron that shrank to nothing is dropped if that does not raise the objective.
         moved = replace(moved, ties=ties, open=opened)
-        return self._without_dust(moved, best[0])
+        return self.without_dust(moved, best[0])
 
     def _at(self, state: _State, step: _State, length: float) -> _State:
         return replace(
@@ -214,7 +218,7 @@ class _Descent:
             constant=state.constant + length * step.constant,
         )
 
-    def _without_dust(self, state: _State, value: float) -> tuple[_State, float]:
+    def without_dust(self, state: _State, value: float) -> tuple[_State, float]:
         """Drop neurons with w = 0, whose output is constant, and tiny ones if that is no loss."""
         sizes = np.linalg.norm(state.u[:, self.penalised], axis=1)
         for least in (0.0, 1e-6 * sizes.max(initial=0.0)):
@@ -231,7 +235,7 @@ class _Descent:
                 state.open[kept],
             )
             trial = self.value(smaller)
-            if trial <= value or least == 0.0:
+            if trial <= value + 1e-13 * abs(value) or least == 0.0:
                 state, value, sizes = smaller, trial, sizes[kept]
         return state, value
 
