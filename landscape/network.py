@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
+from landscape import archive
 from landscape.errors import BadInput
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from landscape.architectures.base import Architecture, Parameters
@@ -53,12 +53,8 @@ class Network(torch.nn.Module):
 
     def save(self, path: str | Path) -> Path:
         """Write the network to an ``.npz`` file that holds only numbers and a JSON text."""
-        path = Path(path).with_suffix(".npz")
         arrays = {k: v.detach().cpu().numpy() for k, v in self.values.items()}
-        config = json.dumps(self.architecture.config())
-        arrays["architecture"] = np.frombuffer(config.encode(), dtype=np.uint8)
-        np.savez(path, allow_pickle=False, **arrays)
-        return path
+        return archive.write(path, self.architecture.config(), arrays)
 
     @staticmethod
     def load(path: str | Path) -> Network:
@@ -69,11 +65,8 @@ class Network(torch.nn.Module):
         """
         from landscape import architectures
 
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays: dict[str, Any] = {k: archive[k] for k in archive.files}
-            config = json.loads(arrays.pop("architecture").tobytes().decode())
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{path} holds no saved network ({error}).") from error
+        config, arrays = archive.read(path, "network")
+        if "name" not in config:
+            raise BadInput(f"{path} holds no saved network: it names no architecture.")
         architecture = architectures.get(config.pop("name"), **config)
         return Network(architecture, {k: torch.as_tensor(v) for k, v in arrays.items()})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from landscape import archive
 from landscape.architectures.base import ConvexPoint
 from landscape.network import Network
 
@@ -67,7 +67,6 @@ class Solution:
 
     def save(self, path: str | Path) -> Path:
         """Write blocks, dual and certificate to an ``.npz`` of numbers and JSON text."""
-        path = Path(path).with_suffix(".npz")
         about = {
             "architecture": self.problem.architecture.config(),
             "loss": self.problem.loss.name,
@@ -78,20 +77,17 @@ class Solution:
                 for k in ("primal", "dual", "violation", "price_ratio", "scope", "patterns")
             },
         }
-        atoms = self.point.program.atoms
-        np.savez(
-            path,
-            allow_pickle=False,
-            about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
-            theta=self.point.theta,
-            constant=self.point.constant,
-            dual=self.dual,
-            index=atoms.index,
-            signs=atoms.signs,
-            packed=self.patterns.packed,
-            gates=self.patterns.gates,
-        )
-        return path
+        atoms, patterns = self.point.program.atoms, self.point.program.patterns
+        arrays = {
+            "theta": self.point.theta,
+            "constant": self.point.constant,
+            "dual": self.dual,
+            "index": atoms.index,
+            "signs": atoms.signs,
+            "packed": patterns.packed,
+            "gates": patterns.gates,
+        }
+        return archive.write(path, about, arrays)
 
     @staticmethod
     def load(path: str | Path, problem: Problem) -> Solution:
@@ -104,13 +100,8 @@ class Solution:
         from landscape.certificate import EXACT, certify
         from landscape.errors import BadInput
 
-        names = ("about", "theta", "constant", "dual", "index", "signs", "packed", "gates")
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                stored = {name: archive[name] for name in names}
-            about = json.loads(stored["about"].tobytes().decode())
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{path} holds no saved solution ({error}).") from error
+        names = ("theta", "constant", "dual", "index", "signs", "packed", "gates")
+        about, stored = archive.read(path, "solution", names)
         own = problem.architecture.config()
         if about["architecture"] != own or len(stored["dual"]) != len(problem.y):
             raise BadInput(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from landscape import archive
 from landscape.errors import BadInput, NotConverged, unknown
 from landscape.network import Network
 from landscape.training.optimizers import OPTIONS, RULES, lbfgs
@@ -79,17 +79,12 @@ class Runs:
 
     def save(self, path: str | Path) -> Path:
         """Write everything to an ``.npz`` of numbers and JSON text."""
-        path = Path(path).with_suffix(".npz")
         about = {
             "architecture": self.architecture.config(),
             **{k: getattr(self, k) for k in ("optimizer", "minimises", "status")},
         }
         arrays = {f"parameter_{k}": v.detach().cpu().numpy() for k, v in self.parameters.items()}
-        for name in _ARRAYS:
-            arrays[name] = getattr(self, name)
-        arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-        np.savez(path, allow_pickle=False, **arrays)
-        return path
+        return archive.write(path, about, {**arrays, **{k: getattr(self, k) for k in _ARRAYS}})
 
     @staticmethod
     def load(path: str | Path) -> Runs:
@@ -100,13 +95,8 @@ class Runs:
         """
         from landscape import architectures
 
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {k: archive[k] for k in archive.files}
-            about = json.loads(arrays.pop("about").tobytes().decode())
-            kept = {name: arrays.pop(name) for name in _ARRAYS}
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{path} holds no saved runs ({error}).") from error
+        about, arrays = archive.read(path, "runs", _ARRAYS)
+        kept = {name: arrays.pop(name) for name in _ARRAYS}
         config = about.pop("architecture")
         parameters = {k.removeprefix("parameter_"): torch.as_tensor(v) for k, v in arrays.items()}
         architecture = architectures.get(config.pop("name"), **config)

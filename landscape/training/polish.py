@@ -158,8 +158,8 @@ class _Descent:
             columns.append(np.ones((len(self.y), 1)))
             slopes.append(np.array([gradient.sum()]))
             norms.append(np.zeros((1, 1)))
-        if not columns:
-            return state, 0.0
+        if not sum(column.shape[1] for column in columns):  # nothing can move
+            return replace(state, u=0.0 * state.u, constant=0.0), 0.0
         A, slope = np.hstack(columns), np.concatenate(slopes)
         H = A.T @ (curvature[:, None] * A)
         at = 0

@@ -1,0 +1,211 @@
+"""Training: each rule against torch.optim, independence within the batch, padding, polishing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import kgon, planted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landscape.architectures import GatedReLU, TwoLayer
+from landscape.certificate import certify
+from landscape.errors import BadInput, NotConverged
+from landscape.problem import Problem
+from landscape.training import Runs, polish, train
+from landscape.training.optimizers import OPTIONS, orthogonalised
+
+PROBLEM = planted(20, 3)
+
+
+def torch_course(optimizer, steps=60, decoupled=False):
+    """The same training with torch's own optimiser on one network."""
+    start = PROBLEM.architecture.initial(PROBLEM, 6, [3])
+    values = {k: v[0].clone().requires_grad_(True) for k, v in start.items()}
+    step = optimizer(list(values.values()))
+    for _ in range(steps):
+        step.zero_grad()
+        if decoupled:
+            fit = PROBLEM.architecture.forward(values, torch.as_tensor(PROBLEM.X))
+            PROBLEM.loss.value(fit, PROBLEM.y).backward()
+        else:
+            PROBLEM.objective(values).backward()
+        step.step()
+    return {k: v.detach() for k, v in values.items()}
+
+
+REFERENCES = {
+    "sgd": (lambda v: torch.optim.SGD(v, lr=1e-3), {}),
+    "momentum": (lambda v: torch.optim.SGD(v, lr=1e-3, momentum=0.8), {"momentum": 0.8}),
+    "adam": (lambda v: torch.optim.Adam(v, lr=1e-3), {}),
+    "adamw": (
+        lambda v: torch.optim.AdamW(v, lr=1e-3, weight_decay=0.1),
+        {"decoupled_decay": 0.1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_rules_follow_torch(name):
+    make, options = REFERENCES[name]
+    expected = torch_course(make, decoupled=name == "adamw")
+    runs = train(PROBLEM, 6, [3], name, 60, learning_rate=1e-3, schedule="constant", **options)
+    for key, value in expected.items():
+        torch.testing.assert_close(runs.parameters[key][0], value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_network_does_not_depend_on_its_neighbours(name):
+    together = train(PROBLEM, [2, 5], [4, 7, 1], name, 80)
+    alone = train(PROBLEM, 5, [7], name, 80)
+    row = 3 + 1  # width 5 is second, seed 7 is second
+    for key, value in alone.parameters.items():
+        torch.testing.assert_close(together.parameters[key][row], value[0], rtol=1e-8, atol=1e-10)
+    assert together.objectives[row] == pytest.approx(alone.objectives[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_padding_stays_zero_and_is_removed(name):
+    runs = train(PROBLEM, [2, 6], [0], name, 50)
+    assert not runs.parameters["hidden"][0, 2:].any()
+    assert not runs.parameters["output"][0, 2:].any()
+    assert runs[0].values["hidden"].shape == (2, 3)
+    assert runs.widths.tolist() == [2, 6]
+
+
+@pytest.mark.parametrize("name", [n for n in OPTIONS if n != "adamw"])
+def test_every_optimiser_lowers_the_regularised_objective(name):
+    runs = train(PROBLEM, 16, range(4), name, 400)
+    assert (runs.objectives < 0.5 * runs.trace[:, 0]).all()
+    assert runs.trace[:, -1] == pytest.approx(runs.objectives)
+    assert runs.trace[:, 0] == pytest.approx(
+        PROBLEM.objective(PROBLEM.architecture.initial(PROBLEM, 16, range(4))).numpy()
+    )
+    assert (np.diff(runs.trace_seconds) >= 0).all()
+
+
+def test_adamw_says_that_it_minimises_something_else():
+    assert "not the regularised" in train(PROBLEM, 4, [0], "adamw", 5).minimises
+    assert train(PROBLEM, 4, [0], "adam", 5).minimises == "the regularised objective"
+
+
+def test_mini_batches_estimate_the_sum_without_bias():
+    """With a constant tiny rate, one epoch of SGD moves like full-batch steps of the sum."""
+    full = train(PROBLEM, 4, [0], "sgd", 4, learning_rate=1e-6, schedule="constant")
+    parts = train(PROBLEM, 4, [0], "sgd", 4, learning_rate=1e-6, schedule="constant", batch_size=5)
+    start = PROBLEM.architecture.initial(PROBLEM, 4, [0])["hidden"]
+    moved = full.parameters["hidden"] - start
+    torch.testing.assert_close(parts.parameters["hidden"] - start, moved, rtol=1e-2, atol=1e-9)
+    again = train(
+        PROBLEM, 4, [5, 0], "sgd", 4, learning_rate=1e-6, schedule="constant", batch_size=5
+    )
+    torch.testing.assert_close(again.parameters["hidden"][1], parts.parameters["hidden"][0])
+
+
+def test_fixed_gates_are_not_trained():
+    problem = PROBLEM.replace(architecture=GatedReLU())
+    for name in OPTIONS:
+        runs = train(problem, 4, [0, 1], name, 20)
+        start = problem.architecture.initial(problem, 4, [0, 1])
+        torch.testing.assert_close(runs.parameters["gate"], start["gate"], rtol=0, atol=0)
+
+
+def test_orthogonalised_singular_values_are_near_one_and_zero_rows_stay_zero():
+    matrix = torch.randn(3, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    matrix[:, 6:] = 0
+    result = orthogonalised(matrix)
+    values = torch.linalg.svdvals(result)
+    assert values.min() > 0.4 and values.max() < 1.4
+    assert not result[:, 6:].any()
+
+
+def test_divergence_is_not_silent():
+    with pytest.raises(NotConverged, match="diverged"):
+        train(PROBLEM, 8, [0], "sgd", 200, learning_rate=10.0, schedule="constant")
+    runs = train(PROBLEM, 8, [0], "sgd", 200, learning_rate=10.0, schedule="constant", throw=False)
+    assert "diverged" in runs.status
+
+
+def test_runs_survive_saving(tmp_path):
+    runs = train(PROBLEM, [2, 3], [0, 1], "adam", 10)
+    again = Runs.load(runs.save(tmp_path / "runs"))
+    assert again.objectives.tolist() == runs.objectives.tolist()
+    assert again.optimizer == "adam" and again.architecture == runs.architecture
+    assert PROBLEM.objective(again.best) == PROBLEM.objective(runs.best)
+    (tmp_path / "broken.npz").write_bytes(b"")
+    with pytest.raises(BadInput, match="no saved runs"):
+        Runs.load(tmp_path / "broken.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (dict(optimizer="adamm"), "Did you mean 'adam"),
+        (dict(schedule="cos"), "Did you mean 'cosine'"),
+        (dict(width=0), "width holds 0"),
+        (dict(width=[]), "width is empty"),
+        (dict(seeds=[0.5]), "seeds holds 0.5"),
+        (dict(steps=0), "steps is 0"),
+        (dict(batch_size=21), "batch_size is 21"),
+        (dict(optimizer="lbfgs", batch_size=5), "full batch"),
+        (dict(momentum=0.5), "Unknown option of optimizer 'adam'"),
+    ],
+)
+def test_refusals(arguments, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        train(PROBLEM, **{**dict(width=2, seeds=[0], steps=2), **arguments})
+
+
+@pytest.mark.parametrize("bias", ["none", "penalised", "free"])
+def test_polish_reaches_directionally_stationary_points(bias):
+    problem = PROBLEM.replace(architecture=TwoLayer(bias=bias))
+    runs = train(problem, 8, range(12), "adam", 500)
+    polished = polish(problem, runs)
+    assert (polished.objectives <= runs.objectives * (1 + 1e-12)).all()
+    verdicts = certify(problem, polished.networks)
+    reached = [c.stationarity <= 1e-7 and c.wrong_ties <= 1e-9 for c in verdicts]
+    assert sum(reached) >= 10
+    assert max(c.balance for c in verdicts) <= 1e-9
+    assert sum(c.stationarity <= 1e-7 for c in certify(problem, runs.networks)) == 0
+
+
+def test_polish_works_for_logistic_loss():
+    rng = np.random.default_rng(0)
+    problem = Problem(
+        rng.standard_normal((20, 2)), np.sign(rng.standard_normal(20)), 0.3, loss="logistic"
+    )
+    polished = polish(problem, train(problem, 6, range(6), "adam", 500))
+    assert sum(c.stationarity <= 1e-7 for c in certify(problem, polished.networks)) >= 5
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), width=st.integers(1, 12))
+def test_polish_never_raises_the_objective(seed, width):
+    problem = kgon(5)
+    runs = train(problem, width, [seed], "adam", 30)
+    assert polish(problem, runs).objectives[0] <= runs.objectives[0] * (1 + 1e-12)
+
+
+def test_polish_leaves_the_point_that_is_only_clarke_stationary():
+    """Zero Clarke residual at .645, but one side of the kink descends."""
+    X = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]])
+    w, nu = np.array([1.0, 0.0]), np.array([0.3, 0.4, 0.2])
+    problem = Problem(X, np.maximum(X @ w, 0) + nu, 0.5)
+    start = {"hidden": torch.as_tensor(w[None, None]), "output": torch.ones(1, 1).double()}
+    # One step at rate zero: the runs are the start itself.
+    runs = train(problem, 1, [0], "sgd", 1, learning_rate=0.0, start=start)
+    assert runs.objectives[0] == pytest.approx(0.645)
+    polished = polish(problem, runs)
+    assert polished.objectives[0] <= 0.63
+    assert certify(problem, polished[0]).stationarity <= 1e-7
+    assert certify(problem, polished[0]).wrong_ties <= 1e-7
+
+
+def test_polish_refuses_what_it_cannot_do():
+    problem = PROBLEM.replace(architecture=GatedReLU())
+    with pytest.raises(BadInput, match="two-layer ReLU"):
+        polish(problem, train(problem, 2, [0], "adam", 2))
+    labels = Problem(PROBLEM.X, np.sign(PROBLEM.y), 0.1, loss="hinge")
+    with pytest.raises(BadInput, match="hinge"):
+        polish(labels, train(labels, 2, [0], "adam", 2))
