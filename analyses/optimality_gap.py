@@ -20,11 +20,12 @@ from landscape.certificate import EXACT
 from landscape.network import Network
 from landscape.problem import Problem
 from landscape.solvers import generation, reference
-from landscape.training import batched
+from landscape.training import batched, polish, polishing
 
 VERSIONS = {
     "optimality_gap": 1,
     "train": batched.VERSION,
+    "polish": polishing.VERSION,
     "reference": reference.VERSION,
     "generation": generation.VERSION,
 }
@@ -45,6 +46,8 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         steps=cfg.optimizer.steps,
         **cfg.optimizer.options,
     )
+    if cfg.optimizer.get("polish", False):
+        runs = polish(problem, runs)
     objectives = runs.objectives.reshape(len(widths), len(seeds))
     rank = int(np.linalg.matrix_rank(problem.design))
     exact = arrangements.count(len(problem.y), rank) <= cfg.solver.enumerate
@@ -77,7 +80,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "beta": problem.beta,
         "loss": problem.loss.name,
         "architecture": architecture.label,
-        "optimizer": cfg.optimizer.name,
+        "optimizer": cfg.optimizer.get("label", cfg.optimizer.name),
         "seeds": len(seeds),
         "optimum": solution.objective,
         "dual": certificate.dual,

@@ -43,28 +43,31 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
     """Run one analysis; return 0, 1 if some cells failed, or 2 if the input was refused."""
     try:
         base = _compose(name, [o for o in overrides if not _is_sweep(o)], conf)
-        axes = [
-            f"{axis}={','.join(map(str, values))}"
-            for axis, values in base.grid[base.scale.name].items()
-            if not any(o.lstrip("+").split("=")[0] == axis for o in overrides)
-        ]
-        cells = _expand(overrides + axes)
-        keys, configs = [], []
-        for cell in cells:
-            cfg = _compose(name, cell, conf)
-            keys.append(_key(cfg))
-            configs.append(cfg)
+        grids = [_grid(grid, overrides) for grid in base.grid[base.scale.name]]
+        cells = {tuple(cell): None for grid in grids for cell in _expand(overrides + grid)}
+        configs = [_compose(name, list(cell), conf) for cell in cells]
+        keys = list(dict.fromkeys(_key(cfg) for cfg in configs))
         store = Store(Path(base.results) / name)
-        missing = [c for c, k in zip(cells, keys, strict=True) if not store.has(k)]
-        if missing:
+        if not all(store.has(one) for one in keys):
             if base.timed and base.launcher != "local":
                 raise BadInput("launcher: this analysis times its cells; use launcher=local.")
             store.sweep_up()
-            _launch(name, overrides + axes, conf)
+            for grid in grids:
+                _launch(name, overrides + grid, conf)
         return _finish(name, store, keys, base)
     except BadInput as refusal:
         print(f"{name}: {refusal}", file=sys.stderr)
         return 2
+
+
+def _grid(grid: Any, overrides: list[str]) -> list[str]:
+    """Return the axes of a grid as sweep overrides, except those that the user has set."""
+    chosen = {o.lstrip("+").split("=")[0] for o in overrides}
+    return [
+        f"{axis}={','.join(map(str, values))}"
+        for axis, values in grid.items()
+        if axis not in chosen
+    ]
 
 
 def _launch(name: str, overrides: list[str], conf: Path) -> None:

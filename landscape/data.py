@@ -151,21 +151,29 @@ REMOTE = {
 
 
 def planted(n: int = 50, d: int = 3, k: int = 5, noise: float = 0.1, seed: int = 0) -> Any:
-    """Return X, y of a random teacher with k neurons, and β = 0.1 √n."""
+    """Return X, y of a random teacher with k neurons, β = 0.1 √n, and fresh test samples."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d))
     W = rng.standard_normal((k, d))
     a = rng.standard_normal(k)
-    return X, np.maximum(X @ W.T, 0) @ a + noise * rng.standard_normal(n), 0.1 * n**0.5
+    y = np.maximum(X @ W.T, 0) @ a + noise * rng.standard_normal(n)
+    return X, y, 0.1 * n**0.5, *_fresh(rng, W, a, noise)
 
 
 def scaled(n: int = 200, d: int = 10, seed: int = 0) -> Any:
-    """Return X, y of a unit-scale teacher with 10 neurons, and β = 0.001 n."""
+    """Return X, y of a unit-scale teacher with 10 neurons, β = 0.001 n, and fresh test samples."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d))
     W = rng.standard_normal((d, 10)) / np.sqrt(d)
     a = rng.standard_normal(10) / np.sqrt(10)
-    return X, np.maximum(X @ W, 0) @ a + 0.1 * rng.standard_normal(n), 0.001 * n
+    y = np.maximum(X @ W, 0) @ a + 0.1 * rng.standard_normal(n)
+    return X, y, 0.001 * n, *_fresh(rng, W.T, a, 0.1)
+
+
+def _fresh(rng: np.random.Generator, W: Floats, a: Floats, noise: float) -> tuple[Floats, Floats]:
+    """Return 1000 new samples of a teacher with hidden weights W (k, d) and outputs a."""
+    X = rng.standard_normal((1000, W.shape[1]))
+    return X, np.maximum(X @ W.T, 0) @ a + noise * rng.standard_normal(1000)
 
 
 def toy_sqrt3() -> Any:
@@ -286,10 +294,11 @@ def _made(name: str, options: dict[str, Any], seed: int) -> Dataset:
     for option in options:
         if option not in known:
             raise unknown(f"option of data set {name!r}", option, known)
-    X, y, beta = MADE[name](**options)
+    X, y, beta, *fresh = MADE[name](**options)
     task = "binary" if name == "spirals" else "regression"
-    empty = np.empty((0, X.shape[1])), np.empty(0)
-    return Dataset(X, y, *empty, name, task, "made by landscape.data", "MIT", checksum(X, y), beta)
+    X_test, y_test = fresh or (np.empty((0, X.shape[1])), np.empty(0))
+    made = "made by landscape.data"
+    return Dataset(X, y, X_test, y_test, name, task, made, "MIT", checksum(X, y), beta)
 
 
 def _prepare(

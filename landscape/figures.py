@@ -49,9 +49,18 @@ METHODS: dict[str, tuple[str, str]] = {
     "muon": ("#CC79A7", "^"),
     "lbfgs": ("#009E73", "v"),
     "adamw": ("#56B4E9", "P"),
-    "convex": ("#000000", "*"),
+    "adam_polished": ("#000000", "*"),
+    "convex": ("#666666", "X"),
 }
-LABELS = {"adam": "Adam", "sgd": "SGD", "lbfgs": "L-BFGS", "muon": "Muon", "adamw": "AdamW"}
+LABELS = {
+    "adam": "Adam",
+    "sgd": "SGD",
+    "lbfgs": "L-BFGS",
+    "muon": "Muon",
+    "adamw": "AdamW",
+    "momentum": "SGD with momentum",
+    "adam_polished": "Adam, polished",
+}
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def _sgd_with_momentum(names: list[str], values: Tensors, options: dict[str, flo
 
 RULES: dict[str, Rule] = {
     "sgd": Rule(_momentum, 1.0, relative=True),
-    "momentum": Rule(_sgd_with_momentum, 0.3, relative=True),
+    "momentum": Rule(_sgd_with_momentum, 1.0, relative=True),
     "adam": Rule(_adam, 1e-2, relative=False),
     "adamw": Rule(
         _adamw,

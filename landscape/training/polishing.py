@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.linalg import null_space
+from scipy.linalg import cho_factor, cho_solve, null_space
 
 from landscape.architectures import TwoLayer
 from landscape.errors import BadInput
@@ -168,7 +168,10 @@ class _Descent:
             H[span, span] += block
             at += len(block)
         H[np.diag_indices_from(H)] += 1e-13 * max(np.trace(H) / len(H), 1e-300)
-        step = -np.linalg.lstsq(H, slope, rcond=1e-15)[0]
+        try:
+            step = -cho_solve(cho_factor(H, check_finite=False), slope, check_finite=False)
+        except np.linalg.LinAlgError:  # directions without any curvature
+            step = -np.linalg.lstsq(H, slope, rcond=1e-15)[0]
         if slope @ step >= 0:
             step = -slope
         parts = np.split(step, np.cumsum([c.shape[1] for c in columns])[:-1])
