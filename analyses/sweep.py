@@ -202,7 +202,7 @@ def _sentence(error: Exception, name: str, conf: Path) -> str:
         known = sorted(p.stem for p in (conf / option[1]).glob("*.yaml"))
         return f"Unknown {option[1]} {option[2]!r}.{_near(option[2], known)} Known: {known}."
     found = re.search(r"(?:Key|override) '([\w.@/]+)'", text)
-    if found and ("struct" in text or "No match" in text):
+    if found and any(part in text for part in ("struct", "No match", "Could not override")):
         with hydra.initialize_config_dir(str(conf), version_base="1.3"):
             known = _flat(hydra.compose(config_name=name))
         return f"Unknown setting {found[1]!r}.{_near(found[1], known)} See conf/{name}.yaml."

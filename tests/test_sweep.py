@@ -1,0 +1,238 @@
+"""Sweeps: resume after a kill, compute nothing twice, say what is wrong in one sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from analyses import __main__ as listing
+from analyses import sweep
+
+ROOT = Path(__file__).resolve().parent.parent
+TOY = '''"""A toy analysis for the tests."""
+import os, time
+import numpy as np
+from landscape import figures
+from landscape.errors import BadInput
+
+VERSIONS = {"toy": int(os.environ.get("TOY_VERSION", "1"))}
+
+def cell(cfg):
+    with open(os.environ["TOY_LOG"], "a") as log:
+        log.write(f"{cfg.index}\\n")
+    time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+    if cfg.index == cfg.broken:
+        raise RuntimeError("this cell breaks")
+    if cfg.index == cfg.refused:
+        raise BadInput("index is not to our liking.")
+    return {"index": cfg.index, "square": cfg.index**2}, {"x": np.arange(cfg.index + 1.0)}
+
+def render(table, store, cfg):
+    with figures.style():
+        fig = figures.new(3.25, 2)
+        ax = fig.subplots()
+        for key in table["key"]:
+            ax.plot(store.arrays(key)["x"])
+        ax.set_title(cfg.figure.title)
+    return {"toy": fig}
+
+if __name__ == "__main__":
+    from pathlib import Path
+    from analyses import sweep
+    sweep.main(__file__, Path(__file__).parent / "conf")
+'''
+CONFIG = """
+defaults: [base, {scale: smoke}, {launcher: local}, _self_]
+analysis: toy
+module: toy
+index: 0
+broken: -1
+refused: -1
+grid: {smoke: [{index: [0, 1, 2, 3, 4]}]}
+figure: {title: one}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A folder with an analysis of its own; returns (run, log lines)."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "toy.yaml").write_text(CONFIG)
+    (tmp_path / "toy.py").write_text(TOY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    sys.modules.pop("toy", None)
+
+    def run(*overrides):
+        return sweep.run("toy", list(overrides), tmp_path / "conf")
+
+    def log():
+        return (tmp_path / "log").read_text().split() if (tmp_path / "log").exists() else []
+
+    yield run, log, tmp_path
+    sys.modules.pop("toy", None)
+
+
+def outputs(folder):
+    return {p.name: p.read_bytes() for p in (folder / "results" / "toy").glob("toy.*")}
+
+
+def test_a_second_run_computes_nothing_and_draws_the_same_bytes(toy):
+    run, log, folder = toy
+    assert run() == 0
+    assert log() == ["0", "1", "2", "3", "4"]
+    first = outputs(folder)
+    assert set(first) == {"toy.pdf", "toy.png"}
+    assert run() == 0
+    assert log() == ["0", "1", "2", "3", "4"]
+    assert outputs(folder) == first
+    table = (folder / "results" / "toy" / "table.csv").read_text().splitlines()
+    assert len(table) == 6 and table[0].startswith("key,index,square")
+
+
+def test_a_label_recomputes_nothing_and_a_version_everything(toy, monkeypatch):
+    run, log, folder = toy
+    run()
+    before = outputs(folder)
+    assert run("figure.title=two") == 0
+    assert len(log()) == 5 and outputs(folder) != before
+    monkeypatch.setenv("TOY_VERSION", "2")
+    sys.modules.pop("toy")
+    assert run() == 0
+    assert len(log()) == 10
+
+
+def test_overrides_replace_an_axis_and_only_new_cells_are_computed(toy):
+    run, log, _ = toy
+    run("index=1,2")
+    assert log() == ["1", "2"]
+    run("index=2,3")
+    assert log() == ["1", "2", "3"]
+
+
+def test_a_killed_sweep_resumes_with_what_is_missing(toy):
+    _, log, folder = toy
+    environment = {**os.environ, "TOY_SLEEP": "0.5", "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    command = [sys.executable, str(folder / "toy.py")]
+    process = subprocess.Popen(command, env=environment, cwd=folder, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(log()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    records = folder / "results" / "toy" / "records"
+    finished = {p.name: p.stat().st_mtime_ns for p in records.glob("[!.]*")}
+    assert 1 <= len(finished) < 5
+    assert not (folder / "results" / "toy" / "toy.pdf").exists()
+    environment["TOY_SLEEP"] = "0"
+    subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
+    assert len(list(records.glob("[!.]*"))) == 5
+    assert list(records.glob(".*")) == []
+    for name, written in finished.items():  # finished cells were left alone
+        assert (records / name).stat().st_mtime_ns == written
+    assert len(log()) == 3 + (5 - len(finished))
+
+
+def test_workers_give_the_same_records(toy):
+    run, log, folder = toy
+    run("results=serial")
+    assert run("launcher=joblib", "results=parallel", "hydra.launcher.n_jobs=2") == 0
+    names = [sorted(p.name for p in (folder / r / "toy" / "records").iterdir())
+             for r in ("serial", "parallel")]  # fmt: skip
+    assert names[0] == names[1] and len(names[0]) == 5
+    assert len(log()) == 10
+
+
+def test_a_failed_cell_is_a_record_and_is_counted(toy, capsys):
+    run, log, folder = toy
+    assert run("broken=2") == 1
+    assert "cell" in (text := capsys.readouterr()).err and "this cell breaks" in text.err
+    assert "1 failed" in text.out
+    assert "1 cells failed" in (folder / "results" / "toy" / "summary.md").read_text()
+    assert run("broken=2") == 1
+    assert len(log()) == 5
+
+
+def test_a_refusal_is_said_and_not_kept(toy, capsys):
+    run, _, folder = toy
+    assert run("refused=2") == 2
+    text = capsys.readouterr().err
+    assert "index is not to our liking." in text and "Traceback" not in text
+    assert len(list((folder / "results" / "toy" / "records").glob("[!.]*"))) == 4
+
+
+def test_a_missing_record_is_named(toy):
+    from landscape.store import MissingRecord, Store
+
+    run, _, folder = toy
+    run()
+    with pytest.raises(MissingRecord, match="record feed is missing"):
+        Store(folder / "results" / "toy").table(["feed"])
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("indx=1", "Unknown setting 'indx'. Did you mean 'index'"),
+        ("scale=smok", "Unknown scale 'smok'. Did you mean 'smoke'"),
+        ("launcher=jobli", "Unknown launcher 'jobli'. Did you mean 'joblib'"),
+        ("results=file", "cannot be written"),
+    ],
+)
+def test_bad_settings_end_in_a_sentence(toy, capsys, override, sentence):
+    run, log, folder = toy
+    (folder / "file").write_text("")
+    assert run(override) == 2
+    text = capsys.readouterr().err
+    assert sentence in text and "Traceback" not in text
+    assert log() == []
+
+
+def test_timed_cells_are_never_run_beside_workers(toy, capsys):
+    run, log, _ = toy
+    assert run("timed=true", "launcher=joblib") == 2
+    assert "launcher=local" in capsys.readouterr().err and log() == []
+
+
+def test_every_analysis_is_listed_with_a_line(capsys):
+    assert listing.main([]) == 0
+    assert "optimality_gap" in capsys.readouterr().out
+    assert listing.main(["optimalty_gap"]) == 2
+    assert "Did you mean 'optimality_gap'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["data=diabetis"], "Did you mean 'diabetes'"),
+        (["optimizer=addam"], "Did you mean 'adam'"),
+        (["architecture=two_layer"], "Did you mean 'two_layer_relu'"),
+        (["beta=0"], "beta is 0"),
+        (["beta=-1"], "beta is -1"),
+        (["loss=logistic", "data=diabetes"], "logistic"),
+        (["data.options.n=100000", "data=diabetes"], "n is 100000"),
+    ],
+)
+def test_the_command_line_refuses_in_one_sentence(
+    tmp_path, monkeypatch, capsys, overrides, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["optimality_gap", "scale=smoke", f"results={tmp_path}", *overrides]
+    assert listing.main(arguments) == 2
+    text = capsys.readouterr().err
+    assert sentence in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("group", ["data", "architecture", "optimizer", "solver", "scale"])
+def test_every_configuration_composes(group):
+    for file in (ROOT / "conf" / group).glob("*.yaml"):
+        cfg = sweep._compose("optimality_gap", [f"{group}={file.stem}"], ROOT / "conf")
+        assert cfg[group]["name"]
