@@ -214,10 +214,12 @@ def _near(name: str, known: Sequence[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _flat(cfg: Any, prefix: str = "") -> list[str]:
+def _flat(cfg: DictConfig, prefix: str = "") -> list[str]:
+    """Return the dotted names of all settings."""
     names = []
     for label in cfg:
-        names.append(prefix + str(label))
-        if OmegaConf.is_dict(cfg._get_node(label)) and not cfg._is_missing(label):
-            names += _flat(cfg._get_node(label), f"{prefix}{label}.")
+        names.append(f"{prefix}{label}")
+        node = cfg._get_node(str(label))
+        if isinstance(node, DictConfig):
+            names += _flat(node, f"{prefix}{label}.")
     return names
