@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from landscape.network import Network
     from landscape.problem import Problem
     from landscape.solvers import Solution, solve
-    from landscape.training import Runs, train
+    from landscape.training import Runs, polish, train
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ _HOMES = {
     "solve": "landscape.solvers",
     "Solution": "landscape.solvers",
     "train": "landscape.training",
+    "polish": "landscape.training",
     "Runs": "landscape.training",
     "certify": "landscape.certificate",
     "Certificate": "landscape.certificate",
@@ -35,6 +36,7 @@ __all__ = [
     "Solution",
     "beta_max",
     "certify",
+    "polish",
     "solve",
     "train",
 ]

@@ -345,14 +345,14 @@ def _second_order(
     shapes = [parameters[k].shape[1:] for k in names]
     sizes = [int(np.prod(shape)) for shape in shapes]
 
-    def unflatten(flat: torch.Tensor) -> Parameters:
+    def unflatten(flat: torch.Tensor, rows: torch.Tensor) -> Parameters:
         parts = torch.split(flat, sizes, dim=1)
         some = {k: p.reshape(-1, *s) for k, p, s in zip(names, parts, shapes, strict=True)}
-        return {k: some.get(k, parameters[k]) for k in parameters}
+        return {k: some[k] if k in some else parameters[k][rows] for k in parameters}
 
-    def objective(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def objective(flat: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         flat = flat.detach().requires_grad_(True)
-        values = problem.objective(unflatten(flat))
+        values = problem.objective(unflatten(flat, rows))
         return values.detach(), torch.autograd.grad(values.sum(), flat)[0]
 
     def record(iteration: int, flat: torch.Tensor, values: torch.Tensor) -> None:
@@ -361,7 +361,7 @@ def _second_order(
 
     start = torch.cat([parameters[k].reshape(len(parameters[k]), -1) for k in names], dim=1)
     flat = lbfgs(objective, start, steps, record, memory=int(options.get("memory", 20)))
-    return unflatten(flat)
+    return unflatten(flat, torch.arange(len(flat)))
 
 
 def _factor(schedule: str, step: int, steps: int) -> float:

@@ -133,7 +133,7 @@ OPTIONS = {
 
 
 def lbfgs(
-    objective: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    objective: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
     flat: torch.Tensor,
     steps: int,
     record: Callable[[int, torch.Tensor, torch.Tensor], Any],
@@ -142,7 +142,8 @@ def lbfgs(
     """Minimise every row of a batch by L-BFGS with its own Armijo line search.
 
     Args:
-        objective: flat parameters (S, q) → values (S,) and gradients (S, q).
+        objective: flat parameters (R, q) of some rows, and their numbers (R,) → values (R,) and
+            gradients (R, q).
         flat: start, shape (S, q).
         steps: iterations.
         record: called with the iteration, the parameters and their values.
@@ -152,7 +153,7 @@ def lbfgs(
         The final parameters (S, q); a row whose line search fails stays where it is, as L-BFGS
         does at a kink.
     """
-    value, gradient = objective(flat)
+    value, gradient = objective(flat, torch.arange(len(flat)))
     pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     failed = torch.zeros_like(value)  # line searches lost in a row; after two a row is done
     for iteration in range(steps):
@@ -165,18 +166,19 @@ def lbfgs(
         direction[uphill], slope[uphill] = -gradient[uphill], -(gradient[uphill] ** 2).sum(1)
         fresh = uphill | (iteration == 0)
         length = torch.where(fresh, 1.0 / gradient.norm(dim=1).clamp(min=1.0), 1.0)
-        moved, reached, slopes = flat, value, gradient
+        moved, reached, slopes = flat.clone(), value.clone(), gradient.clone()
         pending = failed < 2
         for _ in range(25):
-            trial = flat + length[:, None] * direction
-            trial_value, trial_gradient = objective(trial)
-            fine = pending & (trial_value <= value + 1e-4 * length * slope)
-            moved = torch.where(fine[:, None], trial, moved)
-            reached = torch.where(fine, trial_value, reached)
-            slopes = torch.where(fine[:, None], trial_gradient, slopes)
-            pending = pending & ~fine
-            if not pending.any():
+            rows = torch.nonzero(pending)[:, 0]  # only what still searches is evaluated
+            if not len(rows):
                 break
+            trial = flat[rows] + length[rows, None] * direction[rows]
+            trial_value, trial_gradient = objective(trial, rows)
+            fine = trial_value <= value[rows] + 1e-4 * length[rows] * slope[rows]
+            accepted = rows[fine]
+            moved[accepted], reached[accepted] = trial[fine], trial_value[fine]
+            slopes[accepted] = trial_gradient[fine]
+            pending[accepted] = False
             length = torch.where(pending, length * 0.5, length)
         failed = torch.where(pending, failed + 1, torch.where(failed < 2, 0.0, failed))
         difference, change = moved - flat, slopes - gradient

@@ -1,0 +1,54 @@
+"""The package as a user meets it: fast import, public names, the README's example."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import landscape
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import landscape", ("torch", "cvxpy", "matplotlib", "sklearn")),
+        ("from landscape import Problem, certify, train", ("cvxpy", "matplotlib")),
+    ],
+)
+def test_heavy_libraries_load_where_they_are_used(statement, absent):
+    code = f"import sys; {statement}; print(*[m for m in {absent} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_public_names_resolve_and_are_documented():
+    for name in landscape.__all__:
+        assert getattr(landscape, name).__doc__
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = landscape.nothing
+
+
+def test_the_readme_example_runs_as_written():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert code is not None
+    rng = np.random.default_rng(0)
+    names = {"X": rng.standard_normal((20, 2)), "y": rng.standard_normal(20)}
+    names["X_new"] = names["X"][:3]
+    exec(code[1].replace("steps=4000", "steps=100"), names)
+    assert names["solution"].certificate.relative_gap <= 1e-7
+
+
+def test_no_file_depends_on_anything_outside():
+    for folder in ("landscape", "analyses", "conf", "tests", "benchmarks"):
+        for file in (ROOT / folder).rglob("*.[py]*"):
+            if file.suffix in (".py", ".yaml"):
+                assert "torch." + "load(" not in file.read_text(encoding="utf-8")
+                assert "allow_pickle=" + "True" not in file.read_text(encoding="utf-8")
