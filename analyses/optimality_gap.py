@@ -31,6 +31,14 @@ VERSIONS = {
 }
 
 
+SUMMARY = (
+    "data", "n", "d", "beta", "optimizer", "seeds", "optimum", "dual", "optimum_gap", "violation",
+    "scope", "patterns", "neurons", "best_trained", "smallest_gap", "median_gap_widest",
+    "test_error_trained", "test_error_optimum",
+)  # fmt: skip
+"""Columns of the summary; the table holds all."""
+
+
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train, solve, certify one data set with one optimiser."""
     sample = data.load(cfg.data.name, **cfg.data.options)
@@ -75,6 +83,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     gaps = (objectives - bounds[:, None]) / objectives
     row = {
         "data": sample.name,
+        "task": sample.task,
         "n": problem.X.shape[0],
         "d": problem.X.shape[1],
         "beta": problem.beta,
@@ -126,17 +135,20 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     for name, exact in (("optimality_gap", True), ("optimality_gap_full", False)):
         part = table[(table["scope"] == EXACT) == exact]
         if len(part):
-            drawn[name] = _draw(part, store, cfg, exact)
+            drawn[name] = _draw(part, store, exact)
     return drawn
 
 
-def _draw(part: Any, store: Any, cfg: Any, exact: bool) -> Any:
+def _draw(part: Any, store: Any, exact: bool) -> Any:
     """Draw a column a data set: gap against time, gap against width, test error against width."""
     columns = list(dict.fromkeys(part["data"]))
     rows = 3 if exact else 2
     with figures.style():
         fig = figures.new(figures.ICML_DOUBLE, 1.55 * rows + 0.35)
         axes = fig.subplots(rows, len(columns), squeeze=False)
+        for row in axes[:-1]:  # gaps share their range across data sets
+            for ax in row[1:]:
+                ax.sharey(row[0])
         for column, name in enumerate(columns):
             cells = part[part["data"] == name]
             for _, row in cells.iterrows():
@@ -149,11 +161,13 @@ def _draw(part: Any, store: Any, cfg: Any, exact: bool) -> Any:
             axes[-1][column].axhline(
                 first["test_error_optimum"], color="black", lw=0.8, ls="--", label="convex optimum"
             )
-            title = f"{name}  (n={first['n']}, d={first['d']})"
+            title = f"{name}  (n = {first['n']}, d = {first['d']}, β = {first['beta']:.2g})"
             axes[0][column].set_title(f"{title}\n{first['scope']}")
+            error = "misclassified" if first["task"] == "binary" else "mean squared"
+            axes[-1][column].set_ylabel(f"test error ({error})")
             axes[-2][column].set_xlabel("width")
             axes[-1][column].set_xlabel("width")
-        _label(axes, exact, cfg)
+        _label(axes, exact, int(part["seeds"].iloc[0]))
         _legend(fig, axes)
     return fig
 
@@ -191,11 +205,13 @@ def _legend(fig: Any, axes: Any) -> None:
     fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=6)
 
 
-def _label(axes: Any, exact: bool, cfg: Any) -> None:
+def _label(axes: Any, exact: bool, seeds: int) -> None:
+    """Name the gaps: to the global bound, or to the program on the network's own patterns."""
     if exact:
         axes[0][0].set_ylabel("relative gap\n(Adam, median)")
-    axes[-2][0].set_ylabel("final relative gap\n(median, IQR)" if exact else "gap of the best seed")
-    axes[-1][0].set_ylabel(cfg.figure.test_label)
+        axes[-2][0].set_ylabel(f"final relative gap\n(median, IQR, {seeds} seeds)")
+    else:
+        axes[-2][0].set_ylabel(f"gap to its own program\n(best of {seeds} seeds)")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ module judges points; it knows neither solvers nor trainers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -113,9 +114,9 @@ def certify(
     duals = np.atleast_2d(np.asarray(dual, dtype=np.float64)) if len(dual) else []
     read = [problem.architecture.read(one) for one in networks]
     scope = GIVEN
-    if patterns is None:
-        rank = int(np.linalg.matrix_rank(problem.design))
-        if arrangements.count(len(problem.design), rank) <= EFFORT[effort]:
+    if patterns is None and EFFORT[effort]:
+        # Too many to price at this effort: each network is judged on its own patterns.
+        with suppress(arrangements.TooManyPatterns):
             patterns = problem.architecture.all_patterns(problem, EFFORT[effort])
             scope = EXACT
     # Bounds hold for the whole problem, so networks share them.

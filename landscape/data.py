@@ -100,7 +100,7 @@ REAL: dict[str, Source] = {
         "regression",
         "Efron, Hastie, Johnstone & Tibshirani, Least Angle Regression (2004), "
         "as bundled with scikit-learn",
-        "public, as distributed with scikit-learn (BSD-3-Clause)",
+        "not stated by the source; distributed with scikit-learn (BSD-3-Clause)",
         "84ec38030d0ff6dfdc32f475c5633e39e7ada9dbc328d3deb29bb757eec6a331",
     ),
     "breast_cancer": Source(
@@ -127,14 +127,15 @@ REAL: dict[str, Source] = {
     "ecg": Source(
         _series("ecg"),
         "series",
-        "electrocardiogram, MIT-BIH Arrhythmia Database record 208, as bundled with PyWavelets",
-        "ODC-BY / PyWavelets (MIT)",
+        "electrocardiogram, 1024 points, as bundled with PyWavelets, which names no recording",
+        "not stated by the source; distributed with PyWavelets (MIT)",
         "0edef6180dea6b9fba653456d049c407d5ae7b162edea5c7066f74848bc3747c",
     ),
     "nino": Source(
         _series("nino"),
         "series",
-        "El Niño sea-surface temperature, seasonal, 1871–1997 (NOAA), as bundled with PyWavelets",
+        "El Niño 3 sea-surface temperature, four values a year, 1950–2015 (NOAA ERSSTv4), "
+        "as bundled with PyWavelets",
         "public domain (NOAA) / PyWavelets (MIT)",
         "a72ab1dc36fef0217efcc960252d585492fe85136222e8b0efc55995a9f9cb50",
     ),
@@ -189,6 +190,8 @@ def kgon(k: int = 6) -> Any:
 
 def spirals(n: int = 160, turns: float = 1.5, noise: float = 0.0, seed: int = 0) -> Any:
     """Return two interleaved spirals in the plane with labels ±1, and β = 5e-4."""
+    if n % 2:
+        raise BadInput(f"n is {n}: two spirals of equal length need an even number of samples.")
     rng = np.random.default_rng(seed)
     t = np.sqrt(np.linspace(0.03, 1, n // 2)) * turns * 2 * np.pi
     arm = np.column_stack([t * np.cos(t), t * np.sin(t)]) / (turns * 2 * np.pi)
@@ -196,18 +199,35 @@ def spirals(n: int = 160, turns: float = 1.5, noise: float = 0.0, seed: int = 0)
     return X, np.repeat([1.0, -1.0], len(arm)), 5e-4
 
 
+MIRRORS = "Zeger et al., A Library of Mirrors (arXiv 2403.01046)"
 LINES = {
-    "opt": ([0, 4, 5, 7, 10, 11], [0, 0, 0, 2, 3, 3]),
-    "left": ([0, 2, 6, 7], [0, 0, 3, 3]),
-    "bounce": ([0, 2, 6, 7], [0, 0, 3, 7]),
+    "opt": (
+        [0, 4, 5, 7, 10, 11],
+        [0, 0, 0, 2, 3, 3],
+        f"a set with known minimum norms from {MIRRORS}; not checked against its figure 'opt'",
+    ),
+    "left": ([0, 2, 6, 7], [0, 0, 3, 3], f"{MIRRORS}, Figure 2 left"),
+    "bounce": (
+        [0, 2, 6, 7],
+        [0, 0, 3, 7],
+        f"targets from {MIRRORS}, Figure 18; inputs assumed to be those of Figure 2 left",
+    ),
 }
 
 
 def line(points: str = "opt") -> Any:
-    """Return one of the small one-dimensional sets of the 1-D Lasso papers, and β = 1e-7."""
+    """Return one of the small one-dimensional sets of the 1-D Lasso papers, and β = 1e-7.
+
+    The provenance of each says what is known of it and what is assumed.
+    """
+    if points == "zshape":
+        raise DatasetUnavailable(
+            f"points is 'zshape': its values ({MIRRORS}, Figure 19) are not known here; read them "
+            "off the figure and pass them as X and y to Problem."
+        )
     if points not in LINES:
         raise unknown("points", points, LINES)
-    x, y = LINES[points]
+    x, y, _ = LINES[points]
     return np.array(x, dtype=np.float64)[:, None], np.array(y, dtype=np.float64), 1e-7
 
 
@@ -217,12 +237,32 @@ MADE: dict[str, Callable[..., Any]] = {
 NAMES = (*REAL, *MADE, *REMOTE)
 
 
+def describe(name: str) -> str:
+    """Return one line that says what a data set is."""
+    if name in REAL:
+        return f"{name}: {REAL[name].task}; {REAL[name].provenance}"
+    if name in MADE:
+        return f"{name}: {(MADE[name].__doc__ or '').splitlines()[0]}"
+    if name in REMOTE:
+        return f"{name}: OpenML {REMOTE[name]}; fetched on a connected machine"
+    raise unknown("data set", name, NAMES)
+
+
+def _whole(argument: str, value: Any, least: int = 1) -> int:
+    """Return a whole number that is at least so large, or refuse it by name."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise BadInput(f"{argument} is {value!r}: it must be a whole number, at least {least}.")
+    return int(value)
+
+
 def load(
     name: str,
     *,
     n: int | None = None,
     rank: int | None = None,
     standardize: bool = True,
+    drop_constant: bool | None = None,
     scale_y: bool = True,
     test_fraction: float = 0.25,
     seed: int = 0,
@@ -233,20 +273,26 @@ def load(
     Args:
         name: one of `NAMES`.
         n: take this many training samples at random (real data) instead of all.
-        rank: project on this many principal components of the training part.
-        standardize: zero mean and unit variance of every feature; constant features are refused,
-            except that digits drops its blank pixels.
-        scale_y: zero mean and unit variance of real-valued targets.
+        rank: project on this many principal components of the training part, each scaled to
+            unit variance (real data).
+        standardize: zero mean and unit variance of every feature (real data).
+        drop_constant: when standardising, drop features that are constant in the training part
+            (True) or refuse them (False); None drops them in digits and fetched sets, whose
+            blank pixels are constant, and refuses them elsewhere.
+        scale_y: zero mean and unit variance of real-valued targets (real data).
         test_fraction: share that is held out (real data).
         seed: of the split and subsample.
         **options: digits: ``classes`` (a pair, labels ±1, or "all"); series: ``lags``; made sets:
-            their own arguments, which include ``n``, and none of the processing above applies.
+            their own arguments, which include ``n``; they are never processed.
 
     Raises:
         BadInput: for unknown names and options and impossible sizes.
         DatasetUnavailable: if the set must be fetched and cannot be.
     """
+    seed = _whole("seed", seed, 0)
     if name in MADE:
+        if rank is not None:
+            raise BadInput(f"rank is {rank}: {name!r} is made as it is; only real data have rank=.")
         return _made(name, {**options, **({} if n is None else {"n": n})}, seed)
     if name in REAL:
         source = REAL[name]
@@ -264,24 +310,23 @@ def load(
         )
     X, y, task, label = _prepare(name, source.task, X, y, options)
     train, test = _split(name, len(y), n, test_fraction, seed, ordered=source.task == "series")
-    parts = _standardised(name, X[train], X[test]) if standardize else (X[train], X[test])
+    parts = X[train], X[test]
+    if standardize:
+        drop = name == "digits" or name in REMOTE if drop_constant is None else drop_constant
+        parts = _standardised(name, *parts, drop)
     if rank is not None:
         parts = _projected(parts, rank)
     y_train, y_test = y[train], y[test]
     if scale_y and task == "regression":
         mean, spread = y_train.mean(), y_train.std()
+        if spread == 0:
+            raise BadInput(
+                f"y of {name!r} is constant in the training part: take more samples, or "
+                "scale_y=False."
+            )
         y_train, y_test = (y_train - mean) / spread, (y_test - mean) / spread
-    return Dataset(
-        *parts[:1],
-        y_train,
-        parts[1],
-        y_test,
-        label,
-        task,
-        source.provenance,
-        source.licence,
-        found,
-    )
+    about = source.provenance, source.licence, found
+    return Dataset(parts[0], y_train, parts[1], y_test, label, task, *about)
 
 
 def _made(name: str, options: dict[str, Any], seed: int) -> Dataset:
@@ -294,10 +339,13 @@ def _made(name: str, options: dict[str, Any], seed: int) -> Dataset:
     for option in options:
         if option not in known:
             raise unknown(f"option of data set {name!r}", option, known)
+        if option in ("n", "d", "k"):
+            _whole(option, options[option])
     X, y, beta, *fresh = MADE[name](**options)
     task = "binary" if name == "spirals" else "regression"
     X_test, y_test = fresh or (np.empty((0, X.shape[1])), np.empty(0))
-    made = "made by landscape.data"
+    lines = name == "line"
+    made = LINES[options.get("points", "opt")][2] if lines else "made by landscape.data"
     return Dataset(X, y, X_test, y_test, name, task, made, "MIT", checksum(X, y), beta)
 
 
@@ -310,8 +358,8 @@ def _prepare(
         if option not in allowed:
             raise unknown(f"option of data set {name!r}", option, allowed)
     if task == "series":
-        lags = int(options.get("lags", 5))
-        if not 1 <= lags < len(y) // 2:
+        lags = _whole("lags", options.get("lags", 5))
+        if lags >= len(y) // 2:
             raise BadInput(f"lags is {lags}: it must lie between 1 and {len(y) // 2 - 1}.")
         windows = np.lib.stride_tricks.sliding_window_view(y, lags + 1)
         return windows[:, :-1].copy(), windows[:, -1].copy(), "regression", name
@@ -324,9 +372,12 @@ def _prepare(
         if classes != "all":
             raise BadInput(f"classes is {classes!r}: it must be 'all' or a pair such as [3, 8].")
         return X, y, "multiclass", name
-    pair = [float(c) for c in classes]
+    try:
+        pair = [float(c) for c in classes]
+    except (TypeError, ValueError):
+        pair = []
     if len(pair) != 2 or not np.isin(pair, y).all() or pair[0] == pair[1]:
-        raise BadInput(f"classes is {list(classes)}: it must be two of {np.unique(y).tolist()}.")
+        raise BadInput(f"classes is {classes}: it must be two of {np.unique(y).tolist()}.")
     kept = np.isin(y, pair)
     label = f"{name} {int(pair[0])}/{int(pair[1])}"
     return X[kept], np.where(y[kept] == pair[1], 1.0, -1.0), "binary", label
@@ -342,7 +393,7 @@ def _split(
     order = np.arange(count) if ordered else np.random.default_rng(seed).permutation(count)
     train, test = order[: count - held], order[count - held :]
     if n is not None:
-        if not 1 <= n <= len(train):
+        if _whole("n", n) > len(train):
             raise BadInput(
                 f"n is {n}: data set {name!r} has {len(train)} training samples at "
                 f"test_fraction={fraction}."
@@ -351,16 +402,16 @@ def _split(
     return train, test
 
 
-def _standardised(name: str, X: Floats, X_test: Floats) -> tuple[Floats, Floats]:
+def _standardised(name: str, X: Floats, X_test: Floats, drop: bool) -> tuple[Floats, Floats]:
     spread = X.std(axis=0)
     constant = np.flatnonzero(spread <= 1e-12 * (1 + np.abs(X).max(axis=0)))
-    if len(constant) and (name == "digits" or name in REMOTE):
+    if len(constant) and drop:
         kept = np.setdiff1d(np.arange(X.shape[1]), constant)
         X, X_test, spread = X[:, kept], X_test[:, kept], spread[kept]
     elif len(constant):
         raise BadInput(
             f"X of {name!r} has constant columns {constant.tolist()} in the training part: take "
-            "more samples, or standardize=False."
+            "more samples, or drop_constant=True, or standardize=False."
         )
     mean = X.mean(axis=0)
     return (X - mean) / spread, (X_test - mean) / spread
@@ -369,10 +420,14 @@ def _standardised(name: str, X: Floats, X_test: Floats) -> tuple[Floats, Floats]
 def _projected(parts: tuple[Floats, Floats], rank: int) -> tuple[Floats, Floats]:
     """Project on principal components of the training part, scaled to unit variance."""
     X, X_test = parts
-    if not 1 <= rank <= min(X.shape):
-        raise BadInput(f"rank is {rank}: it must lie between 1 and {min(X.shape)}.")
     mean = X.mean(axis=0)
-    _, _, axes = np.linalg.svd(X - mean, full_matrices=False)
+    _, values, axes = np.linalg.svd(X - mean, full_matrices=False)
+    # Directions without variance would be scaled up from rounding errors: they are no components.
+    most = int((values > 1e-10 * values[0]).sum())
+    if _whole("rank", rank) > most:
+        raise BadInput(
+            f"rank is {rank}: the training part has {most} principal components; take at most that."
+        )
     axes = axes[:rank] * np.sign(axes[:rank].sum(axis=1, keepdims=True) + 1e-300)
     scores, others = (X - mean) @ axes.T, (X_test - mean) @ axes.T
     spread = scores.std(axis=0)

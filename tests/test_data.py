@@ -101,9 +101,23 @@ def test_digit_pairs():
         ("diabetes", {"lags": 3}, "Unknown option of data set"),
         ("digits", {"classes": [3, 3]}, "classes"),
         ("digits", {"classes": "some"}, "classes is 'some'"),
+        ("digits", {"classes": 3}, "classes is 3: it must be two of"),
+        ("digits", {"classes": ["a", "b"]}, "classes"),
         ("nino", {"lags": 1000}, "lags is 1000"),
+        ("nino", {"lags": 2.5}, "lags is 2.5"),
+        ("diabetes", {"n": 2.5}, "n is 2.5"),
+        ("diabetes", {"n": 0}, "n is 0"),
+        ("diabetes", {"seed": -1}, "seed is -1"),
+        ("diabetes", {"n": 1, "standardize": False}, "y of 'diabetes' is constant"),
+        ("diabetes", {"n": 8, "rank": 8, "standardize": False}, "has 7 principal components"),
+        ("planted", {"n": 0}, "n is 0"),
+        ("planted", {"d": -1}, "d is -1"),
+        ("planted", {"rank": 2}, "only real data have rank"),
+        ("kgon", {"k": 0}, "k is 0"),
+        ("spirals", {"n": 7}, "even number"),
         ("planted", {"nose": 1}, "Did you mean 'noise'"),
         ("line", {"points": "zig"}, "points"),
+        ("line", {"points": "zshape"}, "not known here"),
     ],
 )
 def test_refusals(name, options, sentence):
@@ -118,6 +132,32 @@ def test_constant_columns_are_refused_by_name(monkeypatch):
     monkeypatch.setitem(data.REAL, "diabetes", data.Source(lambda: (X, y), "regression", "-", "-"))
     with pytest.raises(BadInput, match=r"constant columns \[2\]"):
         data.load("diabetes")
+    assert data.load("diabetes", drop_constant=True).X.shape[1] == 9
+
+
+def test_digits_drop_blank_pixels_unless_told_not_to():
+    assert data.load("digits").X.shape[1] < 64
+    with pytest.raises(BadInput, match="constant columns"):
+        data.load("digits", drop_constant=False)
+
+
+@pytest.mark.parametrize("name", data.NAMES)
+def test_every_name_has_a_line(name):
+    line = data.describe(name)
+    assert line.startswith(f"{name}: ") and len(line) > len(name) + 10 and "\n" not in line
+
+
+def test_an_unknown_name_has_none():
+    with pytest.raises(BadInput, match="Did you mean 'wine'"):
+        data.describe("wein")
+
+
+def test_provenance_says_what_is_known():
+    import pywt.data
+
+    years = pywt.data.nino()[0]
+    assert f"{int(years[0])}–{int(years[-1])}" in data.load("nino").provenance
+    assert "assumed" in data.load("line", points="bounce").provenance
 
 
 def test_offline_a_remote_set_is_refused_and_never_replaced(monkeypatch):
