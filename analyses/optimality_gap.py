@@ -167,6 +167,8 @@ def _draw(part: Any, store: Any, exact: bool) -> Any:
             axes[-1][column].set_ylabel(f"test error ({error})")
             axes[-2][column].set_xlabel("width")
             axes[-1][column].set_xlabel("width")
+        for ax in axes[:-1].flat:
+            figures.gap_axis(ax, FLOOR)
         _label(axes, exact, int(part["seeds"].iloc[0]))
         _legend(fig, axes)
     return fig
@@ -179,7 +181,6 @@ def _against_time(ax: Any, arrays: Any) -> None:
         gap = np.maximum(np.median((trace - arrays["bounds"][w]) / trace, axis=0), FLOOR)
         shade = 0.15 + 0.75 * w / max(1, len(arrays["widths"]) - 1)
         ax.plot(arrays["seconds"], gap, color=figures.shade(shade), lw=1.0, label=f"m = {width}")
-    figures.gap_axis(ax, FLOOR)
     ax.set_xlabel("training time of the batch (s)")
 
 
@@ -187,7 +188,6 @@ def _against_width(ax: Any, row: Any, arrays: Any) -> None:
     """Final relative gap against width: median and IQR over seeds."""
     gaps = (arrays["objectives"] - arrays["bounds"][:, None]) / arrays["objectives"]
     figures.median_band(ax, arrays["widths"], gaps.T, row["optimizer"], FLOOR)
-    figures.gap_axis(ax, FLOOR)
     ax.set_xscale("log", base=2)
 
 

@@ -89,10 +89,12 @@ def shade(position: float) -> Any:
 
 
 def gap_axis(ax: Axes, floor: float) -> None:
-    """Make the y axis logarithmic for gaps, with the region below the solver's tolerance marked."""
+    """Make the y axis logarithmic for gaps, with the region below the solver's tolerance marked.
+
+    Call it once, after everything is drawn: it fixes the limits.
+    """
     ax.set_yscale("log")
-    low, high = ax.get_ylim()
-    ax.set_ylim(min(low, floor) / 3, max(high, floor * 100))
+    ax.set_ylim(floor / 5, max(ax.get_ylim()[1], floor * 100))
     ax.axhspan(ax.get_ylim()[0], floor, color="0.88", lw=0, zorder=0)
     ax.annotate(
         "below solver tolerance",
