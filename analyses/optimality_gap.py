@@ -143,6 +143,7 @@ def _draw(part: Any, store: Any, exact: bool) -> Any:
     """Draw a column a data set: gap against time, gap against width, test error against width."""
     columns = list(dict.fromkeys(part["data"]))
     rows = 3 if exact else 2
+    optimum = "convex optimum" if exact else "convex optimum on patterns of Adam's networks"
     with figures.style():
         fig = figures.new(figures.ICML_DOUBLE, 1.55 * rows + 0.35)
         axes = fig.subplots(rows, len(columns), squeeze=False)
@@ -159,12 +160,12 @@ def _draw(part: Any, store: Any, exact: bool) -> Any:
                 _test_errors(axes[-1][column], row, arrays)
             first = cells.iloc[0]
             axes[-1][column].axhline(
-                first["test_error_optimum"], color="black", lw=0.8, ls="--", label="convex optimum"
+                first["test_error_optimum"], color="black", lw=0.8, ls="--", label=optimum
             )
-            title = f"{name}  (n = {first['n']}, d = {first['d']}, β = {first['beta']:.2g})"
-            axes[0][column].set_title(f"{title}\n{first['scope']}")
+            title = f"{name}  (n = {first['n']}, d = {first['d']})"
+            axes[0][column].set_title(f"{title}\nβ = {first['beta']:.2g}; {first['scope']}")
             error = "misclassified" if first["task"] == "binary" else "mean squared"
-            axes[-1][column].set_ylabel(f"test error ({error})")
+            axes[-1][column].set_ylabel(f"test error\n({error})")
             axes[-2][column].set_xlabel("width")
             axes[-1][column].set_xlabel("width")
         for ax in axes[:-1].flat:
