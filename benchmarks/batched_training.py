@@ -45,8 +45,8 @@ def main() -> None:
     torch.set_num_threads(threads)
     print(f"{SEEDS} seeds, width {WIDTH}, {STEPS} Adam steps, float64, {threads} thread(s)")
     for n, d in ((50, 3), (200, 10)):
-        X, y, beta = (data.planted if d == 3 else data.scaled)(n, d)
-        problem = Problem(X, y, beta)
+        sample = data.load("planted" if d == 3 else "scaled", n=n, d=d)
+        problem = Problem(sample.X, sample.y, sample.beta)
         loop, batch = [], []
         for _ in range(ROUNDS):  # interleaved, so that both see the same machine
             began = time.perf_counter()

@@ -13,7 +13,7 @@ from landscape.architectures import GatedReLU, TwoLayer
 from landscape.certificate import certify
 from landscape.errors import BadInput, NotConverged
 from landscape.problem import Problem
-from landscape.training import Runs, polish, train
+from landscape.training import Runs, gradients, polish, train
 from landscape.training.optimizers import OPTIONS, orthogonalised
 
 PROBLEM = planted(20, 3)
@@ -56,13 +56,53 @@ def test_rules_follow_torch(name):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_network_does_not_depend_on_its_neighbours(name):
-    together = train(PROBLEM, [2, 5], [4, 7, 1], name, 80)
-    alone = train(PROBLEM, 5, [7], name, 80)
-    row = 3 + 1  # width 5 is second, seed 7 is second
+@pytest.mark.parametrize("width", [1, 5, 64])
+def test_a_network_does_not_depend_on_other_seeds_to_the_last_bit(name, width):
+    problem = planted(50, 3)
+    alone = train(problem, width, [7], name, 30)
+    together = train(problem, width, [*range(3, 7), 7, *range(8, 33)], name, 30)
     for key, value in alone.parameters.items():
-        torch.testing.assert_close(together.parameters[key][row], value[0], rtol=1e-8, atol=1e-10)
-    assert together.objectives[row] == pytest.approx(alone.objectives[0], rel=1e-9)
+        torch.testing.assert_close(together.parameters[key][4], value[0], rtol=0, atol=0)
+    assert together.objectives[4] == pytest.approx(alone.objectives[0], rel=1e-14)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_network_does_not_depend_on_other_widths(name):
+    """Padding changes rounding only; L-BFGS amplifies that."""
+    near = dict(rtol=1e-8, atol=1e-8) if name == "lbfgs" else dict(rtol=1e-12, atol=1e-12)
+    together = train(PROBLEM, [2, 5, 8], [4, 7], name, 80)
+    for row, width in ((1, 2), (3, 5), (5, 8)):
+        alone = train(PROBLEM, width, [7], name, 80)
+        for key, value in alone.parameters.items():
+            torch.testing.assert_close(together.parameters[key][row, :width], value[0], **near)
+
+
+GRADIENTS = {
+    "none": PROBLEM,
+    "penalised": PROBLEM.replace(architecture=TwoLayer("penalised")),
+    "free": PROBLEM.replace(architecture=TwoLayer("free")),
+    "logistic": PROBLEM.replace(y=np.sign(PROBLEM.y), loss="logistic"),
+    "huber": PROBLEM.replace(loss="huber"),
+    "hinge": PROBLEM.replace(y=np.sign(PROBLEM.y), loss="hinge"),
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 17])
+@pytest.mark.parametrize("batch", [None, 6])
+@pytest.mark.parametrize("penalised", [True, False])
+@pytest.mark.parametrize("problem", GRADIENTS.values(), ids=GRADIENTS)
+def test_closed_form_gradients_are_automatic_ones(monkeypatch, problem, penalised, batch, chunk):
+    monkeypatch.setattr(gradients, "CHUNK", chunk)
+    start = problem.architecture.initial(problem, 7, range(5))
+    if "constant" in start:
+        start["constant"] += 0.3
+    rows = None if batch is None else torch.arange(5 * batch).reshape(5, batch) % 20
+    found = [
+        gradients.Gradients(problem, start["hidden"], penalised, explicit)(start, list(start), rows)
+        for explicit in (True, False)
+    ]
+    for ours, theirs in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -124,7 +164,25 @@ def test_divergence_is_not_silent():
     with pytest.raises(NotConverged, match="diverged"):
         train(PROBLEM, 8, [0], "sgd", 200, learning_rate=10.0, schedule="constant")
     runs = train(PROBLEM, 8, [0], "sgd", 200, learning_rate=10.0, schedule="constant", throw=False)
-    assert "diverged" in runs.status
+    assert "diverged (width 8 seed 0)" in runs.status
+    assert not np.isfinite(runs.objectives[0])
+    with pytest.raises(NotConverged, match="no run has a finite objective"):
+        runs.best  # noqa: B018
+    polished = polish(PROBLEM, runs)
+    assert np.isnan(polished.residuals[0]) and not polished.directional[0]
+
+
+def test_one_diverged_run_does_not_touch_the_others():
+    start = PROBLEM.architecture.initial(PROBLEM, 8, [0, 1])
+    start["hidden"][0] *= 1e6
+    runs = train(PROBLEM, 8, [4, 9], "sgd", 100, learning_rate=1e-4, start=start, throw=False)
+    assert np.isfinite(runs.objectives).tolist() == [False, True]
+    assert "width 8 seed 4" in runs.status
+    alone = train(
+        PROBLEM, 8, [9], "sgd", 100, learning_rate=1e-4, start={k: v[1:] for k, v in start.items()}
+    )
+    assert alone.objectives[0] == runs.objectives[1]
+    assert PROBLEM.objective(runs.best) == pytest.approx(runs.objectives[1])
 
 
 def test_runs_survive_saving(tmp_path):
@@ -150,6 +208,14 @@ def test_runs_survive_saving(tmp_path):
         (dict(batch_size=21), "batch_size is 21"),
         (dict(optimizer="lbfgs", batch_size=5), "full batch"),
         (dict(momentum=0.5), "Unknown option of optimizer 'adam'"),
+        (dict(learning_rate=-1.0), "learning_rate is -1"),
+        (dict(optimizer="lbfgs", learning_rate=0.1), "L-BFGS searches"),
+        (dict(record_every=0), "record_every is 0"),
+        (dict(scale=float("nan")), "scale is nan"),
+        (dict(dtype="float16"), "Unknown dtype 'float16'"),
+        (dict(start={"hidden": torch.ones(1, 2, 3)}), "start has hidden: it must have"),
+        (dict(start={"hidden": torch.ones(2, 3), "output": torch.ones(2)}), "leading axis"),
+        (dict(start={"hidden": torch.ones(1, 2, 4), "output": torch.ones(1, 2)}), "not fit"),
     ],
 )
 def test_refusals(arguments, sentence):
@@ -168,6 +234,26 @@ def test_polish_reaches_directionally_stationary_points(bias):
     assert sum(reached) >= 10
     assert max(c.balance for c in verdicts) <= 1e-9
     assert sum(c.stationarity <= 1e-7 for c in certify(problem, runs.networks)) == 0
+
+
+@pytest.mark.parametrize("bias", ["none", "penalised", "free"])
+def test_polish_finds_the_zero_network_where_it_is_optimal(bias):
+    problem = PROBLEM.replace(beta=1e3, architecture=TwoLayer(bias=bias))
+    runs = train(problem, 6, range(4), "adam", 50, polish=True)
+    shift = PROBLEM.y.mean() if bias == "free" else 0.0
+    assert runs.objectives == pytest.approx(0.5 * ((PROBLEM.y - shift) ** 2).sum(), rel=1e-12)
+    assert not runs.parameters["hidden"].any()
+
+
+def test_polish_reports_and_takes_parameters_too(tmp_path):
+    runs = train(PROBLEM, 8, range(4), "adam", 300)
+    polished, again = polish(PROBLEM, runs), polish(PROBLEM, runs.parameters)
+    assert again.objectives.tolist() == polished.objectives.tolist()
+    assert polished.residuals.max() <= 1e-7 and polished.directional.all()
+    kept = Runs.load(polished.save(tmp_path / "polished"))
+    assert kept.residuals.tolist() == polished.residuals.tolist() and kept.directional.all()
+    with pytest.raises(BadInput, match="the problem has two_layer_relu"):
+        polish(PROBLEM.replace(architecture=TwoLayer("free")), runs)
 
 
 def test_polish_works_for_logistic_loss():

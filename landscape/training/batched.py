@@ -3,113 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from landscape import archive
 from landscape.errors import BadInput, NotConverged, unknown
-from landscape.network import Network
+from landscape.training.gradients import Gradients
 from landscape.training.optimizers import OPTIONS, RULES, lbfgs
+from landscape.training.polishing import polish as polish_runs
+from landscape.training.runs import Runs, padded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from landscape.architectures.base import Architecture, Parameters
+    from landscape.architectures.base import Parameters
     from landscape.problem import Problem
 
-VERSION = 1
+VERSION = 2
 SCHEDULES = ("cosine", "constant", "decay")
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Trained networks, one a (width, seed) pair, width-major.
-
-    Attributes:
-        architecture: of all networks.
-        parameters: tensors with a leading axis over runs; narrower networks are padded by zeros.
-        objectives: regularised objective at the end, shape (S,).
-        trace: regularised objective along training, shape (S, T).
-        trace_steps: steps at which the trace was taken, shape (T,).
-        trace_seconds: seconds of training until then, for the whole batch, shape (T,).
-        widths: width of each run, shape (S,).
-        seeds: seed of each run, shape (S,).
-        optimizer: its name.
-        minimises: what the optimiser minimises (AdamW: not the regularised objective).
-        status: a sentence.
-    """
-
-    architecture: Architecture
-    parameters: Parameters
-    objectives: NDArray[np.float64]
-    trace: NDArray[np.float64]
-    trace_steps: NDArray[np.int64]
-    trace_seconds: NDArray[np.float64]
-    widths: NDArray[np.int64]
-    seeds: NDArray[np.int64]
-    optimizer: str
-    minimises: str
-    status: str
-
-    def __len__(self) -> int:
-        return len(self.objectives)
-
-    def __getitem__(self, run: int) -> Network:
-        """Return one run's network, zero padding removed."""
-        return Network(
-            self.architecture,
-            self.architecture.without_padding({k: v[run] for k, v in self.parameters.items()}),
-        )
-
-    @property
-    def networks(self) -> list[Network]:
-        """All networks, in the order of `objectives`."""
-        return [self[run] for run in range(len(self))]
-
-    @property
-    def best(self) -> Network:
-        """The network of lowest objective."""
-        return self[int(np.nanargmin(self.objectives))]
-
-    def save(self, path: str | Path) -> Path:
-        """Write everything to an ``.npz`` of numbers and JSON text."""
-        about = {
-            "architecture": self.architecture.config(),
-            **{k: getattr(self, k) for k in ("optimizer", "minimises", "status")},
-        }
-        arrays = {f"parameter_{k}": v.detach().cpu().numpy() for k, v in self.parameters.items()}
-        return archive.write(path, about, {**arrays, **{k: getattr(self, k) for k in _ARRAYS}})
-
-    @staticmethod
-    def load(path: str | Path) -> Runs:
-        """Read what `save` wrote.
-
-        Raises:
-            BadInput: if the file holds no runs.
-        """
-        from landscape import architectures
-
-        about, arrays = archive.read(path, "runs", _ARRAYS)
-        kept = {name: arrays.pop(name) for name in _ARRAYS}
-        config = about.pop("architecture")
-        parameters = {k.removeprefix("parameter_"): torch.as_tensor(v) for k, v in arrays.items()}
-        architecture = architectures.get(config.pop("name"), **config)
-        return Runs(architecture=architecture, parameters=parameters, **kept, **about)
-
-
-_ARRAYS = ("objectives", "trace", "trace_steps", "trace_seconds", "widths", "seeds")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def train(
     problem: Problem,
     width: int | Sequence[int] = 64,
-    seeds: Iterable[int] = range(20),
+    seeds: int | Iterable[int] = range(20),
     optimizer: str = "adam",
     steps: int = 2000,
     *,
@@ -119,8 +40,9 @@ def train(
     scale: float = 1.0,
     start: Parameters | None = None,
     record_every: int | None = None,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float64,
+    polish: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float64",
     progress: bool = False,
     throw: bool = True,
     **options: float,
@@ -133,21 +55,26 @@ def train(
     Args:
         problem: what is trained.
         width: neurons, or several widths.
-        seeds: one network a seed and width; a network depends on its own seed and width only.
+        seeds: one network a seed and width; a network depends on its own seed and width only
+            (bit for bit among equal widths; padding by other widths changes rounding, which
+            L-BFGS amplifies).
         optimizer: "sgd", "momentum", "adam", "adamw", "muon" or "lbfgs" (full batch only).
         steps: gradient steps.
-        learning_rate: peak rate.  The default of sgd and momentum is divided by an estimate of
-            the loss's curvature along the data and by the scale of the targets, since losses
-            are sums.
+        learning_rate: peak rate (L-BFGS searches for its own).  The default of sgd and momentum
+            is divided by an estimate of the loss's curvature along the data and by the scale of
+            the targets, since losses are sums.
         schedule: "cosine" to zero, "constant", or "decay" (1/(1 + 9 t/T)).
         batch_size: samples a step; None takes all.
         scale: factor on the architecture's initial weights.
-        start: parameters to begin from (leading axis over runs) instead of random ones.
+        start: parameters to begin from (leading axis over runs) instead of random ones; widths
+            are theirs, and seeds are kept if there is one a run, otherwise 0, 1, ….
         record_every: steps between entries of the trace (default: about 200 entries).
+        polish: end with `landscape.training.polish`.
         device: where to compute.
-        dtype: of parameters and data.
+        dtype: of parameters and data, "float64" or "float32".
         progress: show a bar.
-        throw: raise if a run diverges; otherwise ``status`` says which did.
+        throw: raise if a run diverges; otherwise its objective is not finite and ``status``
+            names it.
         **options: of the optimiser: momentum; beta1, beta2, epsilon; decoupled_decay; memory.
 
     Returns:
@@ -157,66 +84,62 @@ def train(
         BadInput: naming an argument that does not fit.
         NotConverged: if a run's objective is not finite at the end.
     """
-    widths, seeds = _whole("width", width), _whole("seeds", list(seeds), least=0)
-    _check(optimizer, schedule, batch_size, steps, len(problem.y), options)
+    widths, seeds = _whole("width", width), _whole("seeds", seeds, least=0)
+    _check(optimizer, schedule, batch_size, len(problem.y), options)
+    _check_numbers(optimizer, steps, learning_rate, scale, record_every)
+    kind = DTYPES.get(str(dtype).removeprefix("torch."))
+    if kind is None:
+        raise unknown("dtype", dtype, DTYPES)
     if start is None:
         start = padded([problem.architecture.initial(problem, w, seeds, scale) for w in widths])
+        of_width = np.repeat(widths, len(seeds))
+        of_seed = np.tile(seeds, len(widths))
     else:
-        count = len(next(iter(start.values())))
-        widths, seeds = [_width(start)], list(range(count))
-    parameters = {k: v.detach().clone().to(device=device, dtype=dtype) for k, v in start.items()}
-    every = record_every or max(1, steps // 200)
-    recorder = _Recorder(problem, every, steps, progress)
+        of_width = _widths(problem, start)
+        of_seed = np.asarray(seeds if len(seeds) == len(of_width) else range(len(of_width)))
+    parameters = {k: v.detach().clone().to(device=device, dtype=kind) for k, v in start.items()}
+    recorder = _Recorder(problem, record_every or max(1, steps // 200), steps, progress)
     if optimizer == "lbfgs":
         parameters = _second_order(problem, parameters, steps, recorder, options)
         minimises = "the regularised objective"
     else:
         rule = RULES[optimizer]
         minimises = rule.minimises
-        peak = learning_rate
         stiffness = None
-        if peak is None:
-            peak = rule.learning_rate
+        if learning_rate is None:
+            learning_rate = rule.learning_rate
             stiffness = _lipschitz(problem, parameters) if rule.relative else None
-        decay = float(options.get("decoupled_decay", 0.01)) if optimizer == "adamw" else None
-        if decay is not None:
-            options = {**options, "decoupled_decay": decay}
+        if optimizer == "adamw":
+            options = {"decoupled_decay": 0.01, **options}
+        rate = (learning_rate, stiffness)
         _first_order(
-            problem,
-            parameters,
-            rule,
-            (peak, stiffness),
-            schedule,
-            steps,
-            batch_size,
-            seeds,
-            recorder,
-            options,
+            problem, parameters, rule, rate, schedule, steps, batch_size, of_seed, recorder, options
         )
     with torch.no_grad():
         objectives = problem.objective(parameters).cpu().numpy().astype(np.float64)
+    trace = recorder.finish(objectives)
     lost = np.flatnonzero(~np.isfinite(objectives))
     status = f"{optimizer} ran {steps} steps on {len(objectives)} networks."
     if len(lost):
+        which = ", ".join(f"width {of_width[i]} seed {of_seed[i]}" for i in lost[:5])
         status = (
-            f"{len(lost)} of {len(objectives)} runs of {optimizer} diverged (first: {lost[0]}); "
-            "lower learning_rate or scale."
+            f"{len(lost)} of {len(objectives)} runs of {optimizer} diverged "
+            f"({which}{', …' if len(lost) > 5 else ''}); lower learning_rate or scale."
         )
         if throw:
             raise NotConverged(status)
-    trace = recorder.finish(objectives)
-    runs = len(objectives) // len(seeds)
-    return Runs(
+    runs = Runs(
         architecture=problem.architecture,
         parameters=parameters,
         objectives=objectives,
         **trace,
-        widths=np.repeat(np.asarray(widths)[:runs], len(seeds)),
-        seeds=np.tile(np.asarray(seeds), runs),
+        widths=of_width,
+        seeds=of_seed,
         optimizer=optimizer,
         minimises=minimises,
         status=status,
     )
+    return polish_runs(problem, runs) if polish else runs
 
 
 class _Recorder:
@@ -262,7 +185,7 @@ def _first_order(
     schedule: str,
     steps: int,
     batch_size: int | None,
-    seeds: list[int],
+    seeds: NDArray[np.int64],
     recorder: _Recorder,
     options: Mapping[str, float],
 ) -> None:
@@ -270,62 +193,35 @@ def _first_order(
     peak, stiffness = rate
     names = [k for k in parameters if k not in problem.architecture.fixed]
     values = [parameters[k] for k in names]
-    for value in values:
-        value.requires_grad_(True)
     update = rule.make(names, values, dict(options))
-    penalised = "decoupled_decay" not in options
-    X, y = (
-        torch.as_tensor(v, dtype=values[0].dtype, device=values[0].device)
-        for v in (problem.X, problem.y)
-    )
-    batches = None if batch_size is None else _batches(seeds, len(values[0]), len(y), batch_size)
+    decoupled = "decoupled_decay" in options
+    gradients_of = Gradients(problem, values[0], penalised=not decoupled)
+    batches = None if batch_size is None else _batches(seeds, len(problem.y), batch_size)
     for step in range(steps):
-        if batches is None and penalised:
-            losses = problem.loss.value(problem.architecture.forward(parameters, X), y)
-            losses = losses + problem.beta * problem.architecture.penalty(parameters)
-            if recorder.due(step):
-                recorder.note(step, losses)
-        else:
-            if recorder.due(step):
-                recorder.pause()
-                with torch.no_grad():
-                    value = problem.objective(parameters)
-                recorder.resume()
-                recorder.note(step, value)
-            losses = _estimate(problem, parameters, X, y, batches, penalised)
-        gradients = list(torch.autograd.grad(losses.sum(), values))
+        batch = None if batches is None else next(batches).to(values[0].device)
+        # A full-batch gradient of the objective gives the trace on the way.
+        shared = recorder.due(step) and batch is None and not decoupled
+        if recorder.due(step) and not shared:
+            recorder.pause()
+            with torch.no_grad():
+                value = problem.objective(parameters)
+            recorder.resume()
+            recorder.note(step, value)
+        found, gradients = gradients_of(parameters, names, batch, wanted=shared)
+        if found is not None:
+            recorder.note(step, found)
         with torch.no_grad():
             if stiffness is not None:
                 for gradient in gradients:
                     gradient.div_(stiffness.reshape(-1, *[1] * (gradient.ndim - 1)))
             update(gradients, peak * _factor(schedule, step, steps))
-    for value in values:
-        value.requires_grad_(False)
 
 
-def _estimate(
-    problem: Problem, parameters: Parameters, X: Any, y: Any, batches: Any, penalised: bool
-) -> torch.Tensor:
-    """Return an unbiased estimate of each run's objective on its own mini-batch."""
-    if batches is None:
-        losses = problem.loss.value(problem.architecture.forward(parameters, X), y)
-    else:
-        rows = next(batches).to(X.device)  # (S, b)
-        fits = torch.func.vmap(problem.architecture.forward)(parameters, X[rows])
-        losses = _rowwise(problem, fits, y[rows]) * (len(y) / rows.shape[1])
-    return losses + problem.beta * problem.architecture.penalty(parameters) * float(penalised)
+def _batches(seeds: NDArray[np.int64], n: int, size: int) -> Iterator[torch.Tensor]:
+    """Yield index arrays (S, b): each run walks through its own shuffles of the samples.
 
-
-def _rowwise(problem: Problem, fits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each run on its own targets, shape (S,)."""
-    return torch.stack(
-        [problem.loss.value(fit, target) for fit, target in zip(fits, targets, strict=True)]
-    )
-
-
-def _batches(seeds: list[int], runs: int, n: int, size: int) -> Any:
-    """Yield index arrays (S, b): each run walks through its own shuffles of the samples."""
-    seeds = list(np.tile(seeds, runs // len(seeds)))
+    A shuffle's last n mod b samples are left out, other ones every time.
+    """
     generators = [torch.Generator().manual_seed(int(seed) + 1) for seed in seeds]
     while True:
         orders = torch.stack([torch.randperm(n, generator=g) for g in generators])
@@ -350,10 +246,12 @@ def _second_order(
         some = {k: p.reshape(-1, *s) for k, p, s in zip(names, parts, shapes, strict=True)}
         return {k: some[k] if k in some else parameters[k][rows] for k in parameters}
 
+    gradients_of = Gradients(problem, parameters[names[0]])
+
     def objective(flat: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        flat = flat.detach().requires_grad_(True)
-        values = problem.objective(unflatten(flat, rows))
-        return values.detach(), torch.autograd.grad(values.sum(), flat)[0]
+        values, gradients = gradients_of(unflatten(flat, rows), names, wanted=True)
+        assert values is not None
+        return values, torch.cat([g.reshape(len(g), -1) for g in gradients], dim=1)
 
     def record(iteration: int, flat: torch.Tensor, values: torch.Tensor) -> None:
         if recorder.due(iteration):
@@ -389,26 +287,33 @@ def _lipschitz(problem: Problem, parameters: Parameters) -> torch.Tensor:
     return spectral**2 * torch.as_tensor(start).clamp(min=fitting)
 
 
-def padded(groups: list[Parameters]) -> Parameters:
-    """Stack networks of several widths, the narrower ones padded by zero neurons."""
-    names, joined = list(groups[0]), {}
-    for name in names:
-        values = [group[name] for group in groups]
-        shape = [max(v.shape[i] for v in values) for i in range(1, values[0].ndim)]
-        rows = []
-        for value in values:
-            grown = value.new_zeros((len(value), *shape))
-            grown[tuple(slice(0, s) for s in value.shape)] = value
-            rows.append(grown)
-        joined[name] = torch.cat(rows)
-    return joined
+def _widths(problem: Problem, start: Parameters) -> NDArray[np.int64]:
+    """Check parameters to start from; return the number of neurons of each run."""
+    expected = problem.architecture.initial(problem, 1, [0])
+    if set(start) != set(expected):
+        raise BadInput(f"start has {', '.join(start)}: it must have {', '.join(expected)}.")
+    lengths = {v.shape[0] if v.ndim else 0 for v in start.values()}
+    for name, value in start.items():
+        like = expected[name]
+        if value.ndim != like.ndim or len(lengths) != 1 or 0 in value.shape:
+            raise BadInput(
+                f"start[{name!r}] has shape {tuple(value.shape)}: every parameter needs the same "
+                f"leading axis over runs, as in {tuple(like.shape)} for one run of width 1."
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise BadInput(f"start[{name!r}] has NaN or infinite entries.")
+        if value.shape[2:] != like.shape[2:]:
+            raise BadInput(
+                f"start[{name!r}] has shape {tuple(value.shape)}, which does not fit the problem: "
+                f"its axes after the first two must be {tuple(like.shape[2:])}."
+            )
+    if "output" not in start:
+        return np.full(lengths.pop(), max(v.shape[1] for v in start.values() if v.ndim > 1))
+    used = (start["hidden"] != 0).flatten(2).any(2) | (start["output"] != 0)
+    return used.sum(1).cpu().numpy()
 
 
-def _width(parameters: Parameters) -> int:
-    return int(parameters["hidden"].shape[1]) if "hidden" in parameters else 0
-
-
-def _whole(name: str, values: int | Sequence[int], least: int = 1) -> list[int]:
+def _whole(name: str, values: int | Iterable[int], least: int = 1) -> list[int]:
     listed = [values] if isinstance(values, (int, np.integer)) else list(values)
     if not listed:
         raise BadInput(f"{name} is empty: there must be at least one.")
@@ -419,20 +324,13 @@ def _whole(name: str, values: int | Sequence[int], least: int = 1) -> list[int]:
 
 
 def _check(
-    optimizer: str,
-    schedule: str,
-    batch_size: int | None,
-    steps: int,
-    n: int,
-    options: Mapping[str, float],
+    optimizer: str, schedule: str, batch_size: int | None, n: int, options: Mapping[str, float]
 ) -> None:
-    """Refuse what `train` cannot take."""
+    """Refuse names that do not exist and mini-batches that cannot be."""
     if optimizer not in OPTIONS:
         raise unknown("optimizer", optimizer, OPTIONS)
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
-    if steps < 1:
-        raise BadInput(f"steps is {steps}: it must be at least 1.")
     if batch_size is not None and not 1 <= batch_size <= n:
         raise BadInput(f"batch_size is {batch_size}: it must lie between 1 and n = {n}.")
     if batch_size is not None and optimizer == "lbfgs":
@@ -440,3 +338,18 @@ def _check(
     for option in options:
         if option not in OPTIONS[optimizer]:
             raise unknown(f"option of optimizer {optimizer!r}", option, OPTIONS[optimizer])
+
+
+def _check_numbers(
+    optimizer: str, steps: int, rate: float | None, scale: float, every: int | None
+) -> None:
+    """Refuse numbers out of range, and a rate that nothing would use."""
+    for name, value in (("steps", steps), ("record_every", 1 if every is None else every)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise BadInput(f"{name} is {value!r}: it must be a whole number, at least 1.")
+    if rate is not None and optimizer == "lbfgs":
+        raise BadInput("learning_rate: L-BFGS searches along lines; leave learning_rate out.")
+    if rate is not None and not 0 <= rate < np.inf:
+        raise BadInput(f"learning_rate is {rate!r}: it must be a finite number ≥ 0.")
+    if not 0 < scale < np.inf:
+        raise BadInput(f"scale is {scale!r}: it must be a positive finite number.")

@@ -87,6 +87,11 @@ def _muon(names: list[str], values: Tensors, options: dict[str, float]) -> Step:
     matrices = [i for i, name in enumerate(names) if name == "hidden"]
     others = [i for i in range(len(names)) if i not in matrices]
     keep = options.get("momentum", 0.95)
+    # Muon's factor for tall matrices counts real neurons: padding must not change the rate.
+    shapes = {}
+    for i in matrices:
+        rows = (values[i] != 0).any(-1).sum(-1).to(values[i].dtype)
+        shapes[i] = (rows / values[i].shape[-1]).clamp(min=1.0).sqrt()[..., None, None]
     velocity = {i: torch.zeros_like(values[i]) for i in matrices}
     rest = _adam([names[i] for i in others], [values[i] for i in others], options)
 
@@ -94,9 +99,7 @@ def _muon(names: list[str], values: Tensors, options: dict[str, float]) -> Step:
         for i in matrices:
             velocity[i].mul_(keep).add_(gradients[i])
             direction = orthogonalised(gradients[i] + keep * velocity[i])
-            value = values[i]
-            shape = max(1.0, value.shape[-2] / value.shape[-1]) ** 0.5
-            value.sub_(direction, alpha=rate * shape)
+            values[i].sub_(shapes[i] * direction, alpha=rate)
         rest([gradients[i] for i in others], rate)
 
     return step

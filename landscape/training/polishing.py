@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.linalg import cho_factor, cho_solve, null_space
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, null_space
 
 from landscape.architectures import TwoLayer
+from landscape.clarke import ties
 from landscape.errors import BadInput
-from landscape.training.batched import Runs, padded
+from landscape.training.runs import Runs, padded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,23 +33,26 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 
 
-def polish(problem: Problem, runs: Runs, tolerance: float = 1e-9, iterations: int = 300) -> Runs:
+def polish(
+    problem: Problem, runs: Runs | Parameters, tolerance: float = 1e-9, iterations: int = 500
+) -> Runs:
     """Move every run to a directionally stationary point, its objective never rising.
 
-    Neurons of one signed pattern are merged first, which cannot raise the objective.  How close a
-    run came is what `landscape.certify` reports (``stationarity`` and ``wrong_ties``).
+    Neurons of one signed pattern are merged first, which cannot raise the objective; neurons that
+    cost more than they give are dropped on the way.  A run that diverged stays as it is.
 
     Args:
         problem: the training problem, with a smooth loss.
-        runs: trained two-layer ReLU networks.
+        runs: trained two-layer ReLU networks, or parameters with a leading axis over networks.
         tolerance: stop when the reduced gradient is below tolerance × β.
         iterations: most Newton steps a run.
 
     Returns:
-        Runs with the same seeds and widths; ``objectives`` and the end of ``trace`` are new.
+        Runs with the same seeds and widths; ``objectives`` and the end of ``trace`` are new, and
+        ``residuals`` and ``directional`` say how close each run came.
 
     Raises:
         BadInput: for another architecture or a loss that has no second derivative.
@@ -58,16 +62,71 @@ def polish(problem: Problem, runs: Runs, tolerance: float = 1e-9, iterations: in
             "polish takes two-layer ReLU networks under a smooth loss; the problem has "
             f"{problem.architecture.label} and the {problem.loss.name} loss."
         )
-    polished = []
+    if not isinstance(runs, Runs):
+        runs = _untrained(problem, runs)
+    elif runs.architecture != problem.architecture:
+        raise BadInput(
+            f"runs are {runs.architecture.label} networks: the problem has "
+            f"{problem.architecture.label}."
+        )
+    polished, residuals, directional = [], [], []
     for run in range(len(runs)):
         values = {k: v[run].detach().cpu().double() for k, v in runs.parameters.items()}
-        polished.append(_polished(problem, values, tolerance, iterations))
+        if np.isfinite(runs.objectives[run]):
+            values = _polished(problem, values, tolerance, iterations)
+            residual, wrong = _judged(problem, values)
+        else:
+            residual, wrong = np.nan, np.nan
+        polished.append(values)
+        residuals.append(residual)
+        directional.append(wrong <= 1e3 * tolerance)
     parameters = padded([{k: v[None] for k, v in one.items()} for one in polished])
     with torch.no_grad():
         objectives = problem.objective(parameters).numpy()
-    trace = np.hstack([runs.trace[:, :-1], objectives[:, None]])
-    status = f"{runs.status} Polished."
-    return replace(runs, parameters=parameters, objectives=objectives, trace=trace, status=status)
+    return replace(
+        runs,
+        parameters=parameters,
+        objectives=objectives,
+        trace=np.hstack([runs.trace[:, :-1], objectives[:, None]]),
+        status=f"{runs.status} Polished.",
+        residuals=np.array(residuals),
+        directional=np.array(directional),
+    )
+
+
+def _untrained(problem: Problem, parameters: Parameters) -> Runs:
+    """Wrap parameters with a leading axis as runs that took no step."""
+    with torch.no_grad():
+        objectives = problem.objective(parameters).cpu().numpy().astype(np.float64)
+    if objectives.ndim != 1:
+        raise BadInput(
+            f"parameters have {objectives.ndim} leading axes: polish takes one, over networks."
+        )
+    count, width = parameters["output"].shape
+    return Runs(
+        architecture=problem.architecture,
+        parameters=parameters,
+        objectives=objectives,
+        trace=objectives[:, None],
+        trace_steps=np.zeros(1, dtype=np.int64),
+        trace_seconds=np.zeros(1),
+        widths=np.full(count, width),
+        seeds=np.arange(count),
+        optimizer="none",
+        minimises="the regularised objective",
+        status="Not trained.",
+    )
+
+
+def _judged(problem: Problem, parameters: Parameters) -> tuple[float, float]:
+    """Return the largest Clarke residual relative to β and the worst wrong-signed tie."""
+    with torch.no_grad():
+        fit = problem.architecture.forward(parameters, torch.as_tensor(problem.X)).numpy()
+    nu = -problem.loss.gradient(fit, problem.y)
+    clarke, wrong, _ = problem.architecture.stationarity(problem, parameters, nu)
+    free = isinstance(problem.architecture, TwoLayer) and problem.architecture.bias == "free"
+    shift = abs(float(nu.sum())) / problem.beta if free else 0.0  # the constant's own condition
+    return max(float(clarke.max(initial=0.0)), shift), float(wrong.max(initial=0.0))
 
 
 @dataclass
@@ -88,23 +147,36 @@ def _polished(
     before = float(problem.objective(parameters))
     point = problem.architecture.lift(problem, parameters)
     free = isinstance(problem.architecture, TwoLayer) and problem.architecture.bias == "free"
-    outputs = point.theta @ problem.design.T
+    tied = ties(problem.design, point.theta)
     state = _State(
         point.theta,
         point.program.atoms.signs,
         float(point.constant[0]) if free else 0.0,
-        np.zeros(outputs.shape, dtype=bool),
-        outputs > 0,
+        tied,
+        (point.theta @ problem.design.T > 0) & ~tied,
     )
     work = _Descent(problem, point.program.gauge.penalised, free)
-    state, value = work.without_dust(state, work.value(state))
+    state, value = work.thinned(state, work.value(state))
+    held: _State | None = None  # before the last release, while that has gained nothing
+    one = False
     for _ in range(iterations):
         step, slope = work.newton(state)
         moved = work.search(state, value, step, slope)
+        gain = 0.0 if moved is None else value - moved[1]
         if moved is not None:
             state, value = moved
-        if moved is None or slope > -((tolerance * problem.beta) ** 2):
-            released = work.release(state, 1e3 * tolerance)
+            held, one = None, False
+        settled = slope > -((tolerance * problem.beta) ** 2)
+        if work.redamped(gain, slope, settled):
+            continue
+        if moved is None or settled:
+            if moved is None and held is not None:
+                # Ties released together may get in each other's way: then one at a time.
+                if one:
+                    break
+                state, one = held, True
+            held = state
+            released = work.release(state, tolerance, one)
             if released is None:
                 break
             state = released
@@ -128,6 +200,7 @@ class _Descent:
     def __init__(self, problem: Problem, penalised: NDArray[np.bool_], free: bool) -> None:
         self.X, self.y, self.beta = problem.design, problem.y, problem.beta
         self.loss, self.penalised, self.free = problem.loss, penalised, free
+        self.damping = 0.0  # in units of β/‖u_j‖: the quadratic model holds for |step| ≲ ‖u_j‖
 
     def fit(self, state: _State) -> Floats:
         return np.maximum(state.u @ self.X.T, 0).T @ state.signs + state.constant
@@ -153,7 +226,8 @@ class _Descent:
             bases.append(basis)
             columns.append(masked @ basis)
             slopes.append(basis.T @ (masked.T @ gradient + self.beta * unit))
-            norms.append(basis.T @ bend @ basis)
+            damp = self.damping * self.beta / size * np.eye(len(u))
+            norms.append(basis.T @ (bend + damp) @ basis)
         if self.free:
             columns.append(np.ones((len(self.y), 1)))
             slopes.append(np.array([gradient.sum()]))
@@ -167,11 +241,7 @@ class _Descent:
             span = slice(at, at + len(block))
             H[span, span] += block
             at += len(block)
-        H[np.diag_indices_from(H)] += 1e-13 * max(np.trace(H) / len(H), 1e-300)
-        try:
-            step = -cho_solve(cho_factor(H, check_finite=False), slope, check_finite=False)
-        except np.linalg.LinAlgError:  # directions without any curvature
-            step = -np.linalg.lstsq(H, slope, rcond=1e-15)[0]
+        step = -_solved(H, slope)
         if slope @ step >= 0:
             step = -slope
         parts = np.split(step, np.cumsum([c.shape[1] for c in columns])[:-1])
@@ -180,13 +250,25 @@ class _Descent:
         direction = replace(state, u=u.reshape(state.u.shape), constant=constant)
         return direction, float(slope @ step)
 
+    def redamped(self, gain: float, slope: float, settled: bool) -> bool:
+        """Adapt the damping to the last step; return whether another step is due at once."""
+        before = self.damping
+        if settled or (gain <= 0 and before >= 1e2):
+            self.damping = 0.0
+            return settled and before > 0
+        if gain < -0.05 * slope and -slope > 1e-8:
+            self.damping = min(max(1e-2, 10 * before), 1e2)
+            return gain <= 0
+        if gain > -0.25 * slope:
+            self.damping = before / 10 if before > 1e-4 else 0.0
+        return False
+
     def search(
         self, state: _State, value: float, step: _State, slope: float
     ) -> tuple[_State, float] | None:
         """Return the best of a full step, kinks on the way, and shorter steps; None if no gain."""
-        if not len(state.u):
-            return None
         here, speed = state.u @ self.X.T, step.u @ self.X.T
+        here[ties(self.X, state.u, 1e-14)] = 0.0  # a tie just released is not a kink ahead
         with np.errstate(divide="ignore", invalid="ignore"):
             crossing = np.where((here * speed < 0) & ~state.ties, -here / speed, np.inf)
             # Where a neuron's penalised part is smallest: with one such coordinate, where it is 0.
@@ -194,73 +276,126 @@ class _Descent:
             vanishing = -(part * state.u).sum(1) / (part**2).sum(1)
         vanishing = vanishing[(vanishing > 0) & (vanishing <= 1.0)]
         kinks = np.unique(np.concatenate([crossing[crossing <= 1.0], vanishing]))
-        best: tuple[float, float] = (value, 0.0)
         full = self.value(self._at(state, step, 1.0))
+        noise = 4 * np.finfo(float).eps * abs(value)
+        moved: _State | None = None
+        best = value
         if full <= value + 1e-4 * slope:
-            best = (full, 1.0)
+            moved, best = self._at(state, step, 1.0), full
+        elif not len(kinks) and -slope < 1e-8 * abs(value) and full <= value + noise:
+            # Near the end the gain drowns in rounding, yet Newton still sharpens the gradient.
+            moved, best = self._at(state, step, 1.0), full
         else:
-            for length in (*kinks[:40], *0.5 ** np.arange(1, 30)):
-                trial = self.value(self._at(state, step, float(length)))
-                if trial < best[0]:
-                    best = (trial, float(length))
-        if best[1] == 0.0:
+            # Each neuron as far as its own first kink.
+            first = np.minimum(crossing.min(axis=1, initial=np.inf), 1.0)
+            tries: list[Floats | float] = [first, *kinks[:10], *0.5 ** np.arange(1, 30)]
+            for number, length in enumerate(tries):
+                trial = self._at(state, step, length)
+                reached = self.value(trial)
+                if reached < best:
+                    hit = crossing == np.reshape(length, (-1, 1))
+                    moved, best = replace(trial, ties=state.ties | hit), reached
+                if number >= 10 + len(kinks) and best < value:
+                    break
+        if moved is None:
             return None
-        moved = self._at(state, step, best[1])
-        hit = crossing == best[1]
-        outputs = moved.u @ self.X.T
-        ties = state.ties | hit
-        opened = np.where(ties, False, outputs > 0)
-        # A neuron that shrank to nothing is dropped if that does not raise the objective.
-        moved = replace(moved, ties=ties, open=opened)
-        return self.without_dust(moved, best[0])
+        return self.thinned(*self.snapped(moved, best))
 
-    def _at(self, state: _State, step: _State, length: float) -> _State:
+    def snapped(self, state: _State, value: float) -> tuple[_State, float]:
+        """Put neurons back on ties that rounding moved them off (one that was tiny in between)."""
+        off = state.ties & ~ties(self.X, state.u, 1e-12)
+        if off.any():
+            u = state.u.copy()
+            for j in np.flatnonzero(off.any(axis=1)):
+                rows = self.X[state.ties[j]]
+                u[j] -= np.linalg.lstsq(rows, rows @ u[j], rcond=1e-12)[0]
+            exact = replace(state, u=u)
+            reached = self.value(exact)
+            if reached <= value:
+                state, value = exact, reached
+            else:
+                state = replace(state, ties=state.ties & ~off)
+        return replace(state, open=np.where(state.ties, False, state.u @ self.X.T > 0)), value
+
+    def _at(self, state: _State, step: _State, length: Floats | float) -> _State:
+        """Return the state after a step of that length, or of one length a neuron."""
+        whole = 1.0 if isinstance(length, np.ndarray) else length
         return replace(
             state,
-            u=state.u + length * step.u,
-            constant=state.constant + length * step.constant,
+            u=state.u + np.reshape(length, (-1, 1)) * step.u,
+            constant=state.constant + whole * step.constant,
         )
 
-    def without_dust(self, state: _State, value: float) -> tuple[_State, float]:
-        """Drop neurons with w = 0, whose output is constant, and tiny ones if that is no loss."""
-        sizes = np.linalg.norm(state.u[:, self.penalised], axis=1)
-        for least in (0.0, 1e-6 * sizes.max(initial=0.0)):
-            kept = sizes > least
-            if kept.all():
-                continue
-            gone = (~kept) & (sizes == 0)
-            lifted = state.signs[gone] @ np.maximum(state.u[gone][:, ~self.penalised], 0).sum(1)
-            smaller = _State(
+    def thinned(self, state: _State, value: float) -> tuple[_State, float]:
+        """Drop neurons, one by one, while the objective is no higher without them.
+
+        A free output bias takes over a dropped neuron's mean: all of it, if its w is 0.
+        """
+        while len(state.u):
+            sizes = np.linalg.norm(state.u[:, self.penalised], axis=1)
+            outputs = state.signs[:, None] * np.maximum(state.u @ self.X.T, 0)
+            lifted = outputs.mean(axis=1) if self.free else np.zeros(len(outputs))
+            fits = outputs.sum(axis=0) + state.constant - outputs + lifted[:, None]
+            trials = self.loss.value(fits, self.y) + self.beta * (sizes.sum() - sizes)
+            trials[sizes == 0] = -np.inf  # nothing to differentiate there
+            worst = int(np.argmin(trials))
+            if trials[worst] > value + 2 * np.finfo(float).eps * abs(value):
+                break
+            kept = np.arange(len(sizes)) != worst
+            state = _State(
                 state.u[kept],
                 state.signs[kept],
-                state.constant + float(lifted),
+                state.constant + float(lifted[worst]),
                 state.ties[kept],
                 state.open[kept],
             )
-            trial = self.value(smaller)
-            if trial <= value + 1e-13 * abs(value) or least == 0.0:
-                state, value, sizes = smaller, trial, sizes[kept]
+            value = self.value(state)
         return state, value
 
-    def release(self, state: _State, tolerance: float) -> _State | None:
+    def release(self, state: _State, tolerance: float, one: bool = False) -> _State | None:
         """Open or close the tie of each neuron whose multiplier is worst; None if all are right.
+
+        With ``one``, only the worst of all neurons is released.
 
         With the pull g_j of the smooth part and c the multipliers, Σ c_k x_k = g_j, a tie is
         right if s_jν_k ≤ c_k ≤ 0.
         """
         nu = -self.loss.gradient(self.fit(state), self.y)
-        ties, opened, changed = state.ties.copy(), state.open.copy(), False
+        longest = float(np.linalg.norm(self.X, axis=1).max())
+        found: list[tuple[float, int, int, bool]] = []
         for j in np.flatnonzero(state.ties.any(axis=1)):
             u, sign, rows = state.u[j], state.signs[j], np.flatnonzero(state.ties[j])
             unit = np.where(self.penalised, u, 0.0)
             unit = unit / np.linalg.norm(unit)
-            pull = self.beta * unit - sign * (opened[j] * nu) @ self.X
+            pull = self.beta * unit - sign * (state.open[j] * nu) @ self.X
             multipliers = np.linalg.lstsq(self.X[rows].T, pull, rcond=1e-12)[0]
-            scale = tolerance * (self.beta + np.abs(nu).max())
             above, below = multipliers, sign * nu[rows] - multipliers
             worst = int(np.argmax(np.maximum(above, below)))
-            if max(above[worst], below[worst]) > scale:
-                # Opening pays at rate below, closing at rate above.
-                ties[j, rows[worst]], changed = False, True
-                opened[j, rows[worst]] = below[worst] >= above[worst]
-        return replace(state, ties=ties, open=opened) if changed else None
+            wrong = float(max(above[worst], below[worst]))
+            if wrong * longest > tolerance * self.beta:
+                # Opening pays at rate below, closing at rate above; where both pay alike, rounding
+                # must not choose.
+                side = bool(below[worst] > above[worst] + 1e-9 * wrong)
+                found.append((wrong, int(j), int(rows[worst]), side))
+        if not found:
+            return None
+        held, opened = state.ties.copy(), state.open.copy()
+        for _, j, row, side in [max(found)] if one else found:
+            held[j, row], opened[j, row] = False, side
+        return replace(state, ties=held, open=opened)
+
+
+def _solved(H: Floats, slope: Floats) -> Floats:
+    """Return H⁻¹ slope for positive semidefinite H, damped as little as rounding allows."""
+    # Small neurons bend sharply: without unit diagonals their blocks would drown the others'.
+    size = np.sqrt(np.maximum(np.diag(H), 1e-300))
+    scaled, right = H / np.outer(size, size), slope / size
+    for damping in 10.0 ** np.arange(-14, 1, 2):
+        try:
+            factor = cho_factor(scaled + damping * np.eye(len(H)))
+        except LinAlgError:
+            continue
+        step = cho_solve(factor, right)
+        # One refinement undoes most of the damping.
+        return (step + cho_solve(factor, right - scaled @ step)) / size
+    return slope / size**2

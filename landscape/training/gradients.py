@@ -1,0 +1,126 @@
+r"""Gradients of a batch of regularised objectives, each network's its own.
+
+Two-layer ReLU networks have them in closed form: with r = ℓ'(f) and the mask M = 1[XWᵀ > 0],
+
+.. math:: ∂_{w_j} = a_j X^⊤(m_j ∘ r) + β w_j, \qquad ∂_{a_j} = r^⊤(Xw_j)_+ + β a_j,
+
+one product forward and one back for a chunk of networks whose activations stay in the
+processor's cache: three to five times faster than automatic differentiation, which serves every
+other architecture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from landscape.architectures import TwoLayer
+
+if TYPE_CHECKING:
+    from landscape.architectures.base import Parameters
+    from landscape.problem import Problem
+
+CHUNK = 1 << 17
+"""Activations (neurons × samples) held at a time on a CPU: 1 MB of float64."""
+
+
+class Gradients:
+    """Values and gradients of the objective for batched parameters of one problem.
+
+    Args:
+        problem: the training problem.
+        like: a tensor with the dtype and device to compute in.
+        penalised: whether the regulariser is part of what is differentiated.
+        explicit: use the closed form where there is one.
+    """
+
+    def __init__(
+        self, problem: Problem, like: torch.Tensor, penalised: bool = True, explicit: bool = True
+    ) -> None:
+        self.problem, self.penalised = problem, penalised
+        # A subclass may have another forward pass.
+        self.explicit = explicit and type(problem.architecture) is TwoLayer
+        rows = problem.design if self.explicit else problem.X
+        self.rows, self.y = (
+            torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in (rows, problem.y)
+        )
+
+    def __call__(
+        self,
+        parameters: Parameters,
+        names: list[str],
+        batch: torch.Tensor | None = None,
+        wanted: bool = False,
+    ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        """Return objectives (S,) if ``wanted``, and the gradients of the named parameters.
+
+        Args:
+            parameters: with a leading axis over S networks.
+            names: of the parameters to differentiate by.
+            batch: sample numbers (S, b) of each network's mini-batch; its loss is scaled by n/b,
+                so that the gradient is an unbiased estimate of the sum's.
+            wanted: whether values are wanted (of the full, penalised objective only).
+        """
+        if self.explicit:
+            with torch.no_grad():
+                values, found = self._two_layer(parameters, batch, wanted)
+            return values, [found[name] for name in names]
+        parameters = {
+            k: v.detach().requires_grad_(True) if k in names else v for k, v in parameters.items()
+        }
+        objectives = self._objectives(parameters, batch)
+        gradients = torch.autograd.grad(objectives.sum(), [parameters[k] for k in names])
+        return objectives.detach() if wanted else None, list(gradients)
+
+    def _objectives(self, parameters: Parameters, batch: torch.Tensor | None) -> torch.Tensor:
+        forward, loss = self.problem.architecture.forward, self.problem.loss
+        if batch is None:
+            values = loss.value(forward(parameters, self.rows), self.y)
+        else:
+            fits = torch.func.vmap(forward)(parameters, self.rows[batch])
+            values = torch.func.vmap(loss.value)(fits, self.y[batch])
+            values = values * (len(self.y) / batch.shape[1])
+        if self.penalised:
+            values = values + self.problem.beta * self.problem.architecture.penalty(parameters)
+        return values
+
+    def _two_layer(
+        self, parameters: Parameters, batch: torch.Tensor | None, wanted: bool
+    ) -> tuple[torch.Tensor | None, Parameters]:
+        hidden, output = parameters["hidden"], parameters["output"]
+        constant = parameters.get("constant")
+        loss, beta = self.problem.loss, self.problem.beta
+        by_hidden = torch.empty_like(hidden)
+        by_constant = torch.zeros_like(output[:, 0])
+        values = torch.empty_like(by_constant)
+        samples = len(self.y) if batch is None else batch.shape[1]
+        activations = hidden.shape[1] * samples
+        size = len(hidden) if hidden.is_cuda else max(1, CHUNK // activations)
+        for begin in range(0, len(hidden), size):
+            part = slice(begin, begin + size)
+            X = self.rows if batch is None else self.rows[batch[part]]  # (n, p) or (c, b, p)
+            y = self.y if batch is None else self.y[batch[part]]
+            # A product a network: one matrix of all their rows would round them together, and a
+            # network's last digits would depend on its neighbours.
+            rows = X.expand(len(hidden[part]), *X.shape[-2:])
+            active = torch.bmm(hidden[part], rows.mT).relu_()  # (c, m, n)
+            fit = (output[part, None] @ active)[:, 0]  # (c, n)
+            if constant is not None:
+                fit = fit + constant[part, None]
+            if wanted:
+                values[part] = loss.value(fit, y)
+            slope = loss.gradient(fit, y) * (len(self.y) / samples)
+            by_constant[part] = slope.sum(1)
+            # The sign of an activation is its mask; w's gradient is 0 at the kink, as in torch.
+            by_hidden[part] = torch.bmm(active.sign_(), slope[..., None] * X)
+        by_output = (by_hidden * hidden).sum(-1)  # r·(Xw)_+ = w·Xᵀ(m ∘ r)
+        by_hidden *= output[..., None]
+        if self.penalised:
+            counted = hidden.shape[-1] - (constant is not None)
+            by_hidden[..., :counted].add_(hidden[..., :counted], alpha=beta)
+            by_output.add_(output, alpha=beta)
+        if wanted:
+            values = values + beta * self.problem.architecture.penalty(parameters)
+        found = {"hidden": by_hidden, "output": by_output, "constant": by_constant}
+        return values if wanted else None, found
