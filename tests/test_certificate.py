@@ -194,3 +194,16 @@ def test_beta_max_is_where_the_zero_network_becomes_optimal(k, value):
     assert beta_max(kgon(k)) == pytest.approx(value, rel=1e-12)
     assert solve(kgon(k, beta=value * 1.001)).active == 0
     assert solve(kgon(k, beta=value * 0.99)).active > 0
+
+
+@pytest.mark.parametrize("bias", ["none", "penalised"])
+def test_subgradients_at_kinks_are_optimised_so_a_hinge_network_certifies_itself(bias):
+    """The network alone, without the solver's dual; a plug-in subgradient leaves most open."""
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((15, 2)), np.sign(rng.standard_normal(15))
+    problem = Problem(X, y, 0.2, loss="hinge", architecture=TwoLayer(bias=bias))
+    network = solve(problem, tolerance=1e-5).network()
+    assert certify(problem, network).relative_gap <= 1e-4
+    with torch.no_grad():
+        plug_in = -problem.loss.gradient(network(X).numpy(), y)
+    assert lower_bound(every_pattern(problem), plug_in)[0] < 0.9 * problem.objective(network)

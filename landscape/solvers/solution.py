@@ -138,7 +138,7 @@ def without_noise(problem: Problem, program: Program, optimum: Optimum) -> Conve
         kept = np.flatnonzero(sizes > noise * largest)
         point = ConvexPoint(program.take(kept), optimum.theta[kept], optimum.constant)
         value = float(problem.objective(problem.architecture.lower(point)))
-        if best is None or value <= best[0] + 1e-13 * scale:
+        if best is None or value <= best[0] + 1e-11 * scale:
             best = (value if best is None else min(value, best[0]), point)
     assert best is not None
     return best[1]
