@@ -17,7 +17,7 @@ from landscape.errors import NotConverged
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
 
-VERSION = 1
+VERSION = 2
 TOLERANCE = 1e-11
 """Asked of Clarabel (gap and feasibility); what it reaches is reported, and certified elsewhere."""
 
