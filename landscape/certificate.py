@@ -271,12 +271,13 @@ def lower_bound(program: Program, nu: Floats) -> tuple[float, Floats, float]:
     nu = loss.into_domain(nu - _onto_free(program, nu), y)
     ratio = largest_price(program, nu)[0] / program.beta
     top = (1.0 - 4.0 * EPSILON) / ratio if ratio > 0.0 else 1.0
+    top = min(top, (1.0 - 4.0 * EPSILON) * loss.reach(nu))
 
     def value(scale: float) -> float:
         return float(loss.dual_value(scale * nu, y))
 
     # The dual value is concave along the ray; 0 is always feasible and the domain is convex.
-    found = minimize_scalar(lambda t: -max(value(t), -1e300), bounds=(0.0, top), method="bounded")
+    found = minimize_scalar(lambda t: -value(t), bounds=(0.0, top), method="bounded")
     scale = max((0.0, float(found.x), min(top, 1.0), top), key=value)
     feasible = scale * nu
     bound = value(scale)

@@ -102,6 +102,15 @@ class Loss(ABC):
     def _nearest(self, nu: Array, y: Array) -> Array:
         return y * (y * nu).clip(0.0, 1.0) if self.classes else nu
 
+    def reach(self, nu: NDArray[np.float64]) -> float:
+        """Return the largest t such that tν is still in the dual's domain, for ν within it."""
+        largest = float(np.abs(nu).max(initial=0.0))
+        return self._radius / largest if largest > 0 else float("inf")
+
+    @property
+    def _radius(self) -> float:
+        return 1.0 if self.classes else float("inf")
+
     def check(self, y: ArrayLike) -> NDArray[np.float64]:
         """Return the labels as float64, or refuse those that don't fit the loss.
 
@@ -287,6 +296,10 @@ class Huber(Loss):
 
     def _nearest(self, nu: Array, y: Array) -> Array:
         return nu.clip(-self.delta, self.delta)
+
+    @property
+    def _radius(self) -> float:
+        return self.delta
 
     def expression(self, f: Any, y: NDArray[np.float64]) -> Any:
         import cvxpy as cp

@@ -120,3 +120,16 @@ def test_refusals_name_the_argument():
         solve(problem, np.ones((0, 10), dtype=bool))
     with pytest.raises(BadInput, match="patterns"):
         solve(planted(200, 6))
+
+
+def test_degenerate_duals_do_not_make_column_generation_cycle():
+    """A hinge problem whose restricted dual is not unique: dropping at equal values cycled."""
+    rng = np.random.default_rng(454)
+    n, d = int(rng.integers(3, 9)), int(rng.integers(1, 3))
+    X = rng.standard_normal((n, d)) * 10 ** rng.uniform(-1, 1) + rng.standard_normal(d) * 5
+    y = np.sign(rng.standard_normal(n) * 10 ** rng.uniform(-1, 1))
+    y[0], y[1] = 1, -1
+    beta = 10 ** rng.uniform(-2, 0)
+    problem = Problem(X, y, beta, loss="hinge", architecture=TwoLayer(bias="free"))
+    solution = solve(problem, tolerance=1e-6)
+    assert solution.objective == pytest.approx(3.94173348, rel=1e-8)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from landscape.programs import Floats, Program
     from landscape.solvers.reference import Optimum
 
-VERSION = 1
+VERSION = 2
 ADDED = 40
 """Most patterns added in one round."""
 
@@ -52,7 +52,7 @@ def generate(
         NotConverged: if the rounds run out and ``throw``.
     """
     history: list[dict[str, float]] = []
-    began, patterns = time.perf_counter(), first
+    began, patterns, lowest = time.perf_counter(), first, np.inf
     for _ in range(rounds):
         restricted = problem.architecture.program(problem, patterns)
         optimum = reference.solve_primal(restricted, throw)
@@ -67,13 +67,17 @@ def generate(
         )
         if not len(new):
             return replace(optimum, history=tuple(history)), restricted, tuple(history)
-        sizes = restricted.gauge.value(optimum.theta)
-        carrying = np.unique(restricted.atoms.index[sizes > 1e-7 * sizes.max(initial=0.0)])
         added = program.patterns[np.unique(program.atoms.index[new])]
-        before = patterns
-        patterns = patterns[carrying].union(added)
-        if len(before.union(patterns)) == len(before):  # nothing new: accuracy is used up
+        grown = patterns.union(added)
+        if len(grown) == len(patterns):  # nothing new: accuracy is used up
             return replace(optimum, history=tuple(history)), restricted, tuple(history)
+        # Patterns that carry nothing go, but only after progress: where the dual is not unique
+        # (hinge), dropping at equal values can cycle.
+        if optimum.value < lowest - 1e-9 * abs(optimum.value):
+            sizes = restricted.gauge.value(optimum.theta)
+            carrying = np.unique(restricted.atoms.index[sizes > 1e-7 * sizes.max(initial=0.0)])
+            lowest, grown = optimum.value, patterns[carrying].union(added)
+        patterns = grown
     sentence = f"Column generation ran {rounds} rounds without closing its gap."
     if throw:
         raise NotConverged(sentence + " Pass start= with trained networks, or throw=False.")
