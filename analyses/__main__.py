@@ -6,6 +6,7 @@ import ast
 import difflib
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from analyses import sweep
@@ -36,7 +37,11 @@ def main(arguments: list[str]) -> int:
     worst = 0
     for one in known if name == "all" else [name]:
         began = time.perf_counter()
-        status = sweep.run(one, overrides)
+        try:
+            status = sweep.run(one, overrides)
+        except Exception:  # one that breaks must not keep the others from running
+            traceback.print_exc()
+            status = 1
         print(f"{one}: exit status {status} after {time.perf_counter() - began:.1f} s")
         worst = max(worst, status)
     return worst

@@ -11,16 +11,18 @@ import importlib
 import json
 import re
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,7 +31,9 @@ from landscape.errors import BadInput
 from landscape.store import Store, key, provenance
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-NOT_NUMBERS = ("analysis", "module", "results", "figure", "grid", "launcher", "threads", "scale")
+NOT_NUMBERS = (
+    "analysis", "module", "results", "figure", "grid", "launcher", "threads", "scale", "force",
+)  # fmt: skip
 """Settings that do not change numbers and are not part of a record's key."""
 OBJECTIVE = "Objective: ½ Σ (f − y)² + β/2 Σ(‖w‖² + a²) (or the named loss); sums, not means."
 
@@ -41,20 +45,38 @@ def main(file: str, conf: Path = CONF, arguments: Sequence[str] | None = None) -
 
 def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
     """Run one analysis; return 0, 1 if some cells failed, or 2 if the input was refused."""
+    overrides = [o for o in overrides if o not in ("-m", "--multirun")]  # it always is one
+    if any(o.startswith("-") for o in overrides):  # --help, --cfg job, --info: Hydra answers
+        _hydra(name, overrides, conf)
+        return 0
     try:
         base = _compose(name, [o for o in overrides if not _is_sweep(o)], conf)
+        if any(_is_sweep(o) and o.startswith("scale=") for o in overrides):
+            raise BadInput("scale: one scale a run; a sweep over scales is not possible.")
+        if base.scale.name not in base.grid:
+            raise BadInput(
+                f"scale {base.scale.name!r} has no grid in conf/{name}.yaml: add one under grid, "
+                f"or choose of {', '.join(s for s in base.grid if s != 'settings')}."
+            )
         grids = [_grid(grid, overrides) for grid in base.grid[base.scale.name]]
         cells = {tuple(cell): None for grid in grids for cell in _expand(overrides + grid)}
         configs = [_compose(name, list(cell), conf) for cell in cells]
         keys = list(dict.fromkeys(_key(cfg) for cfg in configs))
         store = Store(Path(base.results) / name)
+        for one in keys:
+            if _forced(base.get("force", False), store, one):
+                store.discard(one)
         if not all(store.has(one) for one in keys):
-            if base.timed and base.launcher != "local":
+            if base.timed and not _alone(name, overrides, conf):
                 raise BadInput("launcher: this analysis times its cells; use launcher=local.")
             store.sweep_up()
-            for grid in grids:
-                _launch(name, overrides + grid, conf)
+            with _progress(name, store, keys):
+                for grid in grids:
+                    _hydra(name, ["--multirun", *overrides, *grid], conf)
         return _finish(name, store, keys, base)
+    except SystemExit:  # Hydra has said why: a worker was killed, a scheduler refused
+        print(f"{name}: the launcher stopped; run it again to resume.", file=sys.stderr)
+        return 1
     except BadInput as refusal:
         print(f"{name}: {refusal}", file=sys.stderr)
         return 2
@@ -70,10 +92,52 @@ def _grid(grid: Any, overrides: list[str]) -> list[str]:
     ]
 
 
-def _launch(name: str, overrides: list[str], conf: Path) -> None:
-    """Let Hydra run the sweep with the chosen launcher."""
+def _forced(force: Any, store: Store, one: str) -> bool:
+    """Return whether a record is to be computed again, refusing an unknown wish."""
+    if force not in (True, False, "failed"):
+        raise BadInput(f"force is {force!r}: choose true, false or failed.")
+    return force is True or (
+        force == "failed" and store.has(one) and store.manifest(one)["kind"] == "failed"
+    )
+
+
+def _alone(name: str, overrides: list[str], conf: Path) -> bool:
+    """Return whether the launcher runs one cell at a time, however it was chosen."""
+    single = [o for o in overrides if not _is_sweep(o)]
+    hydra_cfg = _compose(name, single, conf, return_hydra_config=True).hydra
+    return hydra_cfg.launcher._target_.endswith("BasicLauncher")
+
+
+@contextmanager
+def _progress(name: str, store: Store, keys: list[str]) -> Iterator[None]:
+    """Show finished cells on a terminal, whichever launcher computes them."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from tqdm import tqdm
+
+    over = threading.Event()
+    bar = tqdm(total=len(keys), desc=name, unit="cell", file=sys.stderr)
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            bar.update(sum(store.has(one) for one in keys) - bar.n)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        bar.update(sum(store.has(one) for one in keys) - bar.n)
+        bar.close()
+
+
+def _hydra(name: str, arguments: list[str], conf: Path) -> None:
+    """Let Hydra run the sweep with the chosen launcher, or answer a flag."""
     GlobalHydra.instance().clear()
-    argv, sys.argv = sys.argv, [f"{name}.py", "--multirun", *overrides]
+    argv, sys.argv = sys.argv, [f"{name}.py", *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(job)()
     finally:
@@ -91,6 +155,7 @@ def job(cfg: DictConfig) -> str:
     module = importlib.import_module(cfg.module)
     settings = _settings(cfg)
     began, status, kind, row, arrays = time.perf_counter(), "done", "done", {}, {}
+    log = ""
     threads = cfg.threads
     if threads:
         torch.set_num_threads(threads)
@@ -100,8 +165,7 @@ def job(cfg: DictConfig) -> str:
         except BadInput as refusal:
             status, kind = str(refusal), "refused"
         except Exception as error:  # a failed cell is a record, counted in the figure
-            status, kind = f"{type(error).__name__}: {error}", "failed"
-            print(traceback.format_exc(), file=sys.stderr)
+            status, kind, log = _failure(error), "failed", traceback.format_exc()
     manifest = {
         "status": status,
         "kind": kind,
@@ -110,30 +174,41 @@ def job(cfg: DictConfig) -> str:
         "method_versions": dict(module.VERSIONS),
         **provenance(),
     }
-    store.write(name, settings, {**row, "status": status, "kind": kind}, arrays, manifest)
-    if sys.stderr.isatty():
-        print(f"  {cfg.analysis} {name}: {status} ({manifest['seconds']:.1f} s)", file=sys.stderr)
+    try:
+        store.write(name, settings, {**row, "status": status, "kind": kind}, arrays, manifest, log)
+    except (TypeError, ValueError) as error:  # what the cell returned cannot be stored
+        said = {"status": _failure(error), "kind": "failed"}
+        store.write(name, settings, said, {}, {**manifest, **said}, traceback.format_exc())
     return name
+
+
+def _failure(error: Exception) -> str:
+    """Return an exception as the status sentence of a failed cell."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _finish(name: str, store: Store, keys: list[str], cfg: DictConfig) -> int:
     """Join records, draw, and write the table, the summary and the manifest."""
-    import shutil
-
     table = store.table(keys)
     refused = table[table["kind"] == "refused"]
     for one in refused["key"]:  # a refusal is not a result: it must not outlive its cause
-        shutil.rmtree(store.records / one)
+        store.discard(one)
     if len(refused):
         raise BadInput(str(refused.iloc[0]["status"]))
     done, failed = table[table["kind"] == "done"], table[table["kind"] == "failed"]
     for _, row in failed.iterrows():
-        print(f"{name}: cell {row['key']} failed: {row['status']}", file=sys.stderr)
+        where = store.records / row["key"] / "error.log"
+        print(f"{name}: a cell failed: {row['status']} (see {where})", file=sys.stderr)
     if not len(done):
         return 1
     module = importlib.import_module(cfg.module)
     drawn = module.render(done, store, cfg)
+    for old in (*store.folder.glob(f"{name}*.pdf"), *store.folder.glob(f"{name}*.png")):
+        if old.stem not in drawn:  # of other settings: it would not belong to this table
+            old.unlink()
     for label, figure in drawn.items():
+        if len(failed):
+            figures.note(figure, f"{len(failed)} of {len(keys)} cells failed")
         figures.save(figure, store.folder / label)
     columns = [c for c in done.columns if c not in ("kind", "status")]
     done[columns].to_csv(store.folder / "table.csv", index=False, float_format="%.10g")
@@ -172,25 +247,34 @@ def _key(cfg: DictConfig) -> str:
 
 
 def _is_sweep(override: str) -> bool:
-    parsed = OverridesParser.create().parse_overrides([override])[0]
-    return bool(parsed.is_sweep_override())
+    return bool(_parsed([override])[0].is_sweep_override())
+
+
+def _parsed(overrides: list[str]) -> list[Any]:
+    """Return overrides as Hydra reads them, refusing what it cannot read."""
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise BadInput(
+            f"{error.override!r} is no setting that Hydra can read: write key=value, "
+            "or key=value,value to sweep."
+        ) from error
 
 
 def _expand(overrides: list[str]) -> list[list[str]]:
     """Return the override lists of all cells, expanded by Hydra's own sweeper."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    batches = BasicSweeper.split_arguments(_parsed(overrides), max_batch_size=None)
     return [list(cell) for batch in batches for cell in batch]
 
 
-def _compose(name: str, overrides: list[str], conf: Path) -> DictConfig:
+def _compose(name: str, overrides: list[str], conf: Path, **options: Any) -> DictConfig:
     """Compose one configuration; an error becomes a sentence with the nearest known name."""
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-            return hydra.compose(config_name=name, overrides=overrides)
+            return hydra.compose(config_name=name, overrides=overrides, **options)
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(_sentence(error, name, conf)) from error
 
@@ -199,6 +283,11 @@ def _sentence(error: Exception, name: str, conf: Path) -> str:
     """Return Hydra's message in one sentence, with the nearest key or option."""
     text = " ".join(str(error).split())
     if option := re.search(r"[Cc]ould not find '([\w/]+)/([\w.]+)'", text):
+        if option[1] == "hydra/launcher":
+            return (
+                f"launcher {option[2]!r} needs a Hydra plugin that is not installed: "
+                f"pip install hydra-{option[2].split('_')[0]}-launcher."
+            )
         known = sorted(p.stem for p in (conf / option[1]).glob("*.yaml"))
         return f"Unknown {option[1]} {option[2]!r}.{_near(option[2], known)} Known: {known}."
     found = re.search(r"(?:Key|override) '([\w.@/]+)'", text)

@@ -122,6 +122,11 @@ def median_band(ax: Axes, x: ArrayLike, values: ArrayLike, name: str, floor: flo
         ax.fill_between(np.asarray(x), low, high, color=line["color"], alpha=0.2, lw=0)
 
 
+def note(figure: Figure, text: str) -> None:
+    """Write a line above the whole figure, e.g. how many cells it lacks."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=7, color="#B00000")
+
+
 def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write ``path`` as PDF and 300-dpi PNG; the same figure gives the same bytes."""
     path = Path(path)

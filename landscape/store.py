@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -78,9 +80,11 @@ class Store:
         row: Mapping[str, Any],
         arrays: Mapping[str, np.ndarray],
         manifest: Mapping[str, Any],
+        log: str = "",
     ) -> Path:
-        """Write one record whole or not at all."""
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=self.records))
+        """Write one record whole or not at all; ``log`` is the traceback of a failed cell."""
+        prefix = f".{name}.{_node()}-{os.getpid()}."  # says who writes, so that sweep_up can ask
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=self.records))
         try:
             (temporary / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=True))
             (temporary / "row.json").write_text(json.dumps(dict(row), indent=1, default=float))
@@ -88,12 +92,13 @@ class Store:
             for label, value in plain.items():
                 if value.dtype.hasobject:
                     raise BadInput(f"array {label!r} holds objects; a record holds numbers only.")
+            if log:
+                (temporary / "error.log").write_text(log)
             np.savez_compressed(temporary / "arrays.npz", allow_pickle=False, **plain)
             whole = {"schema": SCHEMA, **manifest}
             (temporary / "manifest.json").write_text(json.dumps(whole, indent=1, default=str))
             target = self.records / name
-            if target.exists():  # an older record of the same key, or a broken one
-                shutil.rmtree(target)
+            self.discard(name)  # an older record of the same key, or a broken one
             os.replace(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -123,10 +128,16 @@ class Store:
 
         return pd.DataFrame([self.row(name) for name in names])
 
+    def discard(self, name: str) -> None:
+        """Remove a record, its manifest first: what a kill leaves of it is no record."""
+        (self.records / name / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(self.records / name, ignore_errors=True)
+
     def sweep_up(self) -> None:
-        """Remove what killed processes left behind."""
+        """Remove what killed processes left behind, not what a running one is writing."""
         for left in self.records.glob(".*.*"):
-            shutil.rmtree(left, ignore_errors=True)
+            if not _being_written(left):
+                shutil.rmtree(left, ignore_errors=True)
 
     def _record(self, name: str) -> Path:
         if not self.has(name):
@@ -142,9 +153,10 @@ def provenance() -> dict[str, Any]:
     import torch
     from threadpoolctl import threadpool_info
 
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": None if changes is None else bool(changes),  # None: no repository to ask
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -154,6 +166,27 @@ def provenance() -> dict[str, Any]:
         },
         "dtype": "float64",
     }
+
+
+def _node() -> str:
+    """Return this machine's short name."""
+    return platform.node().split(".")[0] or "here"
+
+
+def _being_written(temporary: Path) -> bool:
+    """Return whether the writer of a temporary folder may still be alive."""
+    writer = re.fullmatch(r"\.[^.]+\.(.+)-(\d+)\.[^.]+", temporary.name)
+    if writer is None:
+        return False
+    try:
+        if writer[1] != _node():  # another machine's process cannot be asked: give it a day
+            return time.time() - temporary.stat().st_mtime < 86400
+        os.kill(int(writer[2]), 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _git(*command: str) -> str | None:

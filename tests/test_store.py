@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -60,6 +63,16 @@ def test_what_a_killed_process_left_is_swept_up(store):
     write(store)
     store.sweep_up()
     assert [p.name for p in store.records.iterdir()] == ["abc"]
+
+
+def test_what_a_running_process_writes_is_left_alone(store):
+    mine = store.records / f".abc.{stores._node()}-{os.getpid()}.x"
+    mine.mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (store.records / f".abc.{stores._node()}-{gone.pid}.x").mkdir()
+    store.sweep_up()
+    assert list(store.records.iterdir()) == [mine]
 
 
 def test_pickles_are_not_read(store):

@@ -30,6 +30,10 @@ def cell(cfg):
     time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
     if cfg.index == cfg.broken:
         raise RuntimeError("this cell breaks")
+    if cfg.index == cfg.dies:
+        os._exit(3)
+    if cfg.index == cfg.unstorable:
+        return {"index": {1}}, {"x": np.array([object()])}
     if cfg.index == cfg.refused:
         raise BadInput("index is not to our liking.")
     return {"index": cfg.index, "square": cfg.index**2}, {"x": np.arange(cfg.index + 1.0)}
@@ -55,6 +59,8 @@ module: toy
 index: 0
 broken: -1
 refused: -1
+unstorable: -1
+dies: -1
 grid: {smoke: [{index: [0, 1, 2, 3, 4]}]}
 figure: {title: one}
 """
@@ -135,7 +141,7 @@ def test_a_killed_sweep_resumes_with_what_is_missing(toy):
     environment["TOY_SLEEP"] = "0"
     subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
     assert len(list(records.glob("[!.]*"))) == 5
-    assert list(records.glob(".*")) == []
+    assert list(records.glob(".*.*")) == []
     for name, written in finished.items():  # finished cells were left alone
         assert (records / name).stat().st_mtime_ns == written
     assert len(log()) == 3 + (5 - len(finished))
@@ -145,7 +151,7 @@ def test_workers_give_the_same_records(toy):
     run, log, folder = toy
     run("results=serial")
     assert run("launcher=joblib", "results=parallel", "hydra.launcher.n_jobs=2") == 0
-    names = [sorted(p.name for p in (folder / r / "toy" / "records").iterdir())
+    names = [sorted(p.name for p in (folder / r / "toy" / "records").glob("[!.]*"))
              for r in ("serial", "parallel")]  # fmt: skip
     assert names[0] == names[1] and len(names[0]) == 5
     assert len(log()) == 10
@@ -159,6 +165,55 @@ def test_a_failed_cell_is_a_record_and_is_counted(toy, capsys):
     assert "1 cells failed" in (folder / "results" / "toy" / "summary.md").read_text()
     assert run("broken=2") == 1
     assert len(log()) == 5
+    logs = list((folder / "results" / "toy" / "records").glob("*/error.log"))
+    assert len(logs) == 1 and "RuntimeError: this cell breaks" in logs[0].read_text()
+
+
+def test_what_cannot_be_stored_is_a_failed_cell_and_the_others_go_on(toy, capsys):
+    run, log, _ = toy
+    assert run("unstorable=1") == 1
+    text = capsys.readouterr()
+    assert "4 cells, 1 failed" in text.out and "Traceback" not in text.err
+    assert len(log()) == 5
+
+
+def test_force_computes_again_all_or_only_the_failed(toy, capsys):
+    run, log, _ = toy
+    run("broken=2")
+    run("broken=2", "force=failed")
+    assert log()[5:] == ["2"]
+    run("broken=2", "force=true")
+    assert log()[6:] == ["0", "1", "2", "3", "4"]
+    assert run("force=yess") == 2 and "force is 'yess'" in capsys.readouterr().err
+
+
+def test_a_dead_worker_ends_the_run_with_a_sentence_and_it_resumes(toy, capsys):
+    run, _, _ = toy
+    assert run("dies=3", "launcher=joblib", "hydra.launcher.n_jobs=2") == 1
+    assert "run it again to resume" in capsys.readouterr().err
+
+
+def test_figures_of_other_settings_do_not_stay_beside_a_new_table(toy):
+    run, _, folder = toy
+    run()
+    stale = folder / "results" / "toy" / "toy_other.pdf"
+    stale.write_bytes(b"")
+    run("index=1")
+    assert not stale.exists() and set(outputs(folder)) == {"toy.pdf", "toy.png"}
+
+
+def test_nothing_is_written_outside_the_results_folder(toy):
+    run, _, folder = toy
+    before = {p.name for p in folder.iterdir()}
+    run("results=elsewhere")
+    new = {p.name for p in folder.iterdir()} - before - {"log", "__pycache__"}
+    assert new == {"elsewhere"}
+
+
+def test_hydra_answers_its_own_flags(toy, capsys):
+    run, log, _ = toy
+    assert run("--cfg", "job") == 0
+    assert "analysis: toy" in capsys.readouterr().out and log() == []
 
 
 def test_a_refusal_is_said_and_not_kept(toy, capsys):
@@ -185,6 +240,11 @@ def test_a_missing_record_is_named(toy):
         ("scale=smok", "Unknown scale 'smok'. Did you mean 'smoke'"),
         ("launcher=jobli", "Unknown launcher 'jobli'. Did you mean 'joblib'"),
         ("results=file", "cannot be written"),
+        ("index=[1", "'index=[1' is no setting"),
+        ("index", "'index' is no setting"),
+        ("scale=quick", "scale 'quick' has no grid"),
+        ("scale=smoke,quick", "one scale a run"),
+        ("hydra/launcher=nowhere", "launcher 'nowhere' needs a Hydra plugin"),
     ],
 )
 def test_bad_settings_end_in_a_sentence(toy, capsys, override, sentence):
@@ -196,9 +256,10 @@ def test_bad_settings_end_in_a_sentence(toy, capsys, override, sentence):
     assert log() == []
 
 
-def test_timed_cells_are_never_run_beside_workers(toy, capsys):
+@pytest.mark.parametrize("launcher", ["launcher=joblib", "hydra/launcher=joblib"])
+def test_timed_cells_are_never_run_beside_workers(toy, capsys, launcher):
     run, log, _ = toy
-    assert run("timed=true", "launcher=joblib") == 2
+    assert run("timed=true", launcher) == 2
     assert "launcher=local" in capsys.readouterr().err and log() == []
 
 
