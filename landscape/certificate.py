@@ -255,12 +255,16 @@ def refit_free(program: Program, fit: Floats, constant: Floats) -> Floats:
     return constant
 
 
-def lower_bound(program: Program, nu: Floats) -> tuple[float, Floats, float]:
+def lower_bound(
+    program: Program, nu: Floats, multipliers: Floats | None = None
+) -> tuple[float, Floats, float]:
     """Return a rigorous lower bound of a program from any dual point.
 
     Args:
         program: the blocks; the bound holds for the program over just these.
         nu: any point of the dual's space, shape (n,), best near −∇ℓ at an optimum.
+        multipliers: of the cones' rows at ν, shape (G, n), if known (see `largest_price`); they
+            save time and are not trusted.
 
     Returns:
         ``(bound, feasible, ratio)``: the bound, the feasible point that gives it, and the
@@ -269,7 +273,7 @@ def lower_bound(program: Program, nu: Floats) -> tuple[float, Floats, float]:
     loss, y = program.loss, program.y
     nu = loss.into_domain(np.asarray(nu, dtype=np.float64), y)
     nu = loss.into_domain(nu - _onto_free(program, nu), y)
-    ratio = largest_price(program, nu)[0] / program.beta
+    ratio = largest_price(program, nu, multipliers)[0] / program.beta
     top = (1.0 - 4.0 * EPSILON) / ratio if ratio > 0.0 else 1.0
     top = min(top, (1.0 - 4.0 * EPSILON) * loss.reach(nu))
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # of that component is charged in full, so the weight decides sharpness, not validity.
 EQUALITY_WEIGHT = 1e5
 EPSILON = float(np.finfo(np.float64).eps)
+NEARLY = 1e-13
+"""Bounds this close to the largest (relative) are taken as they are: sharper ones gain nothing."""
 
 
 def prices(program: Program, nu: Floats, settled: float = -np.inf) -> Floats:
@@ -44,17 +46,28 @@ def prices(program: Program, nu: Floats, settled: float = -np.inf) -> Floats:
     return bounds
 
 
-def largest_price(program: Program, nu: Floats) -> tuple[float, int]:
+def largest_price(
+    program: Program, nu: Floats, multipliers: Floats | None = None
+) -> tuple[float, int]:
     """Return the largest price over the blocks, bounded from above, and the block that has it.
 
     Blocks are visited in the order of their coarse bounds, so that the exact price of a block is
     computed only while it could still be the largest.
+
+    Args:
+        program: the blocks.
+        nu: dual point, shape (n,).
+        multipliers: λ ≥ 0 of the cones' rows, shape (G, n), such as a solver's; good ones make
+            the coarse bounds sharp and spare most projections.
     """
     xi = program.atoms.adjoint(nu)
     coarse = coarse_prices(program, nu, xi)
+    if multipliers is not None and program.cones is not None:
+        coarse = np.minimum(coarse, _bounds_by(program, nu, xi, np.maximum(multipliers, 0.0)))
     best, where = 0.0, -1
     for block in np.argsort(-coarse):
-        if coarse[block] <= best:
+        if coarse[block] <= best * (1.0 + NEARLY):
+            best = max(best, float(coarse[block]))
             break
         bound = coarse[block]
         if program.cones is not None:
@@ -62,6 +75,22 @@ def largest_price(program: Program, nu: Floats) -> tuple[float, int]:
         if bound > best:
             best, where = float(bound), int(block)
     return best, where
+
+
+def _bounds_by(program: Program, nu: Floats, xi: Floats, multipliers: Floats) -> Floats:
+    """Return ‖ξ_g + G_gᵀλ_g‖ for given λ ≥ 0, rounding and free coordinates charged."""
+    assert program.cones is not None
+    cones, penalised = program.cones, program.gauge.penalised
+    weights = np.where(cones.masks[cones.index], multipliers, -multipliers)
+    rest = xi + weights @ cones.design
+    lengths = np.linalg.norm(cones.design, axis=1)
+    total = (np.abs(nu) + multipliers) @ lengths
+    rounding = 2.0 * (len(lengths) + 16) * EPSILON * total
+    bounds = np.linalg.norm(rest[:, penalised], axis=1) + rounding
+    if penalised.all():
+        return bounds
+    along = np.abs(rest[:, ~penalised]).sum(axis=1) + rounding
+    return bounds + along * free_coordinate_radius(program)
 
 
 def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:

@@ -33,6 +33,8 @@ class Optimum:
         value: the solver's own objective value.
         status: a sentence.
         history: one dictionary a step that says what was reached.
+        multipliers: λ ≥ 0 of the cones' rows, shape (G, n), that prove the prices at ν, if known.
+        gap: relative gap that the solver itself can prove; infinite if it proves none.
     """
 
     theta: Floats
@@ -41,6 +43,8 @@ class Optimum:
     value: float
     status: str
     history: tuple[dict[str, float], ...] = ()
+    multipliers: Floats | None = None
+    gap: float = np.inf
 
 
 def solve_primal(program: Program, throw: bool = True) -> Optimum:

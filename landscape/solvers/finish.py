@@ -1,0 +1,401 @@
+r"""Newton on the active manifold: from a rough optimum to one accurate to rounding.
+
+Near an optimum it is known which blocks are non-zero and which rows of their cones bind.  On that
+manifold the objective is smooth,
+
+.. math:: ℓ\Big(\sum_g A_g N_g q_g + A_0 c\Big) + β \sum_g \|N_g q_g\|,
+
+N_g a basis of the null space of the binding rows, so that these hold to the last bit.  The norm's
+Hessian is β/‖z‖ across z and zero along it: the tangents are eliminated by an n × n Schur
+complement, what is left is one unknown a block.  Rows that begin to bind join, rows with negative
+multipliers are released, blocks that shrink to zero leave, blocks that price above β enter.  The
+objective never rises.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from landscape.solvers.blocks import Blocks
+    from landscape.solvers.interior import Point
+
+NEWTON = 40
+OUTER = 25
+RANK = 1e-9
+"""Binding rows whose singular values fall below this (relative) are taken as dependent."""
+CHUNK = 2_000_000
+
+
+class Finished(NamedTuple):
+    """A point of the active manifold, in scaled units.
+
+    Attributes:
+        z: blocks, shape (G, p); exactly zero where not active.
+        c: free part, shape (q,).
+        multipliers: of the cones' rows, non-negative, shape (G, k); they prove the prices.
+        settled: whether Newton converged with every sign right.
+        steps: Newton steps taken.
+    """
+
+    z: Tensor
+    c: Tensor
+    multipliers: Tensor
+    settled: bool
+    steps: int
+
+
+class Manifold:
+    """The active blocks, the rows that bind them and bases of their faces."""
+
+    def __init__(self, blocks: Blocks, active: Tensor, binding: Tensor) -> None:
+        self.blocks = blocks
+        self.active = active  # (Ga,) indices of blocks
+        self.binding = binding  # (Ga, k), boolean
+        self.masks = blocks.masks_t[:, blocks.index[active]] * blocks.signs[active]  # (n, Ga)
+        self.sides = blocks.sides[active]
+        self.bases = blocks.X.new_zeros(len(active), blocks.p, blocks.p)
+        self.rebase(torch.ones_like(active, dtype=torch.bool))
+
+    def rebase(self, changed: Tensor) -> None:
+        """Compute bases N of the faces of some blocks: orthonormal columns, then zero ones."""
+        b, binding = self.blocks, self.binding[changed]
+        most = int(binding.sum(1).max()) if binding.numel() else 0
+        order = torch.argsort(binding.to(torch.uint8), dim=1, descending=True, stable=True)
+        picked = order[:, :most]
+        rows = b.cone[picked] * torch.gather(binding, 1, picked)[:, :, None]
+        if most < b.p:
+            rows = torch.cat([rows, rows.new_zeros(len(rows), b.p - most, b.p)], dim=1)
+        _, sizes, V = torch.linalg.svd(rows, full_matrices=False)
+        null = sizes <= RANK * sizes[:, :1].clamp_min(1.0)
+        self.bases[changed] = V.mT * null[:, None, :]
+
+    def keep(self, kept: Tensor) -> None:
+        """Drop the other blocks."""
+        self.active, self.binding = self.active[kept], self.binding[kept]
+        self.masks, self.sides = self.masks[:, kept], self.sides[kept]
+        self.bases = self.bases[kept]
+
+    def apply(self, z: Tensor) -> Tensor:
+        """Return Σ A_g z_g over the active blocks, shape (n,)."""
+        return (self.masks * (self.blocks.X @ z.T)).sum(1)
+
+    def adjoint(self, nu: Tensor) -> Tensor:
+        """Return A_gᵀν of the active blocks, shape (Ga, p)."""
+        return (self.masks * nu[:, None]).T @ self.blocks.X
+
+    def project(self, v: Tensor) -> Tensor:
+        """Return the part of v (Ga, p) within the faces."""
+        return (self.bases @ (self.bases.mT @ v[:, :, None]))[:, :, 0]
+
+    def value(self, z: Tensor, c: Tensor) -> tuple[float, Tensor]:
+        """Return objective and fit."""
+        b = self.blocks
+        fit = self.apply(z) + b.free @ c
+        norms = z[:, : b.penalised].norm(dim=1).sum()
+        return float(b.loss.value(fit, b.y) + b.beta * norms), fit
+
+    def slopes(self, z: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradient for every block (Ga, p), faces aside, and for the free part (q,)."""
+        b, k = self.blocks, self.blocks.penalised
+        gradient = b.loss.gradient(fit, b.y)
+        slope = self.adjoint(gradient)
+        slope[:, :k] += b.beta * z[:, :k] / z[:, :k].norm(dim=1, keepdim=True)
+        return slope, b.free.T @ gradient
+
+
+class _Factor:
+    """The Newton matrix at one point, factored; reused while it still makes progress."""
+
+    def __init__(self, m: Manifold, z: Tensor, c: Tensor) -> None:
+        b, k = m.blocks, m.blocks.penalised
+        self.m = m
+        fit = m.apply(z) + b.free @ c
+        root = b.loss.curvature(fit, b.y).sqrt()
+        self.root = root
+        sizes = z[:, :k].norm(dim=1)
+        # z is one basis vector; free coordinates and z itself have no curvature of their own.
+        self.unit = z / sizes[:, None]
+        along = self.unit if k == b.p else None
+        tangents = m.bases
+        if along is not None:
+            tangents = tangents - along[:, :, None] * (along[:, None, :] @ tangents)
+            flat = along[:, :, None]
+        else:
+            tangents, flat = _split(m.bases, self.unit, k)
+        self.tangents = tangents * (sizes / b.beta).sqrt()[:, None, None]
+        schur = torch.eye(b.n, dtype=z.dtype, device=z.device)
+        rows = root[:, None] * m.masks
+        width = max(1, CHUNK // (b.n * b.p))
+        for begin in range(0, len(z), width):
+            part = self.tangents[begin : begin + width]
+            half = (b.X @ part.permute(1, 0, 2).reshape(b.p, -1)).reshape(b.n, len(part), -1)
+            half = half.mul_(rows[:, begin : begin + width, None]).reshape(b.n, -1)
+            for top, low in _halves(b.n):
+                schur[top:low, :low].addmm_(half[top:low], half[:low].T)
+        self.schur = torch.linalg.cholesky_ex(schur)[0]
+        self.flat = flat  # (Ga, p, f): directions without curvature
+        seen = rows[:, :, None] * torch.einsum("ni,gif->ngf", b.X, flat)
+        self.seen = torch.cat([seen.reshape(b.n, -1), root[:, None] * b.free], dim=1)
+        self.solved = torch.cholesky_solve(self.seen, self.schur)
+        small = self.seen.T @ self.solved
+        diagonal = small.diagonal()
+        small = small + torch.diag((1e-14 * diagonal).clamp_min(1e-14 * float(diagonal.max())))
+        self.small, failed = torch.linalg.cholesky_ex(small)
+        if int(failed):  # dependent features: the optimum is not unique; any of it will do
+            shift = 1e-10 * float(diagonal.max())
+            eye = torch.eye(len(diagonal), dtype=z.dtype, device=z.device)
+            self.small = torch.linalg.cholesky_ex(small + shift * eye)[0]
+
+    def direction(self, slope: Tensor, free_slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Newton step for slopes (Ga, p) and (q,)."""
+        b, m = self.m.blocks, self.m
+        bent = (self.tangents @ (self.tangents.mT @ slope[:, :, None]))[:, :, 0]
+        right = -self.root * m.apply(bent)
+        # Flat directions: how much of each.
+        wanted = torch.cat([-(self.flat.mT @ slope[:, :, None]).reshape(-1), -free_slope])
+        base = torch.cholesky_solve(right[:, None], self.schur)[:, 0]
+        amount = torch.cholesky_solve((wanted - self.seen.T @ base)[:, None], self.small)[:, 0]
+        u = base + self.solved @ amount
+        pulled = slope + m.adjoint(self.root * u)
+        across = -(self.tangents @ (self.tangents.mT @ pulled[:, :, None]))[:, :, 0]
+        count = amount.shape[0] - b.free.shape[1]
+        along = (self.flat @ amount[:count].reshape(len(slope), -1, 1))[:, :, 0]
+        return across + along, amount[count:]
+
+
+def _split(bases: Tensor, unit: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Split faces into curved and flat directions where some coordinates are not penalised.
+
+    The curvature of the norm within a face is NᵀPN, P the projector across z on the penalised
+    coordinates; its eigenvectors are scaled so that the curvature is β/‖z‖ on each.
+    """
+    across = -unit[:, :k, None] * unit[:, None, :k]
+    across = across + torch.eye(k, dtype=unit.dtype, device=unit.device)
+    inner = bases[:, :k].mT @ across @ bases[:, :k]
+    values, vectors = torch.linalg.eigh(inner)
+    directions = bases @ vectors
+    curved = values > 1e-10
+    lengths = directions.norm(dim=1)
+    tangents = directions * (curved / values.clamp_min(1e-300).sqrt())[:, None, :]
+    flat = directions * (~curved & (lengths > 0.5))[:, None, :]
+    return tangents, flat
+
+
+def _halves(n: int) -> list[tuple[int, int]]:
+    cuts = [*range(0, n, max(64, -(-n // 4))), n]
+    return list(zip(cuts, cuts[1:], strict=False))
+
+
+def finish(
+    blocks: Blocks, z: Tensor, c: Tensor, active: Tensor, binding: Tensor, multipliers: Tensor
+) -> Finished:
+    """Return the optimum near a point whose active set is (almost) right.
+
+    Args:
+        blocks: the program, with cones.
+        z: blocks, shape (G, p).
+        c: free part, shape (q,).
+        active: which blocks are non-zero, shape (G,), boolean.
+        binding: which rows of their cones bind, shape (G, k), boolean; other rows must not be
+            violated by more than rounding.
+        multipliers: of all rows, non-negative, shape (G, k): where they already prove that a
+            block prices at most β, its projection is spared.
+    """
+    where = torch.nonzero(active)[:, 0]
+    m = Manifold(blocks, where, binding[where])
+    x = m.project(z[where])
+    multipliers = multipliers.clone()
+    steps, settled = 0, False
+    for _ in range(OUTER):
+        x, c, used, flat = _newton(m, x, c)
+        steps += used
+        value, fit = m.value(x, c)
+        released = _release(m, x, fit, multipliers)
+        if released is None:  # faces are right: do zero blocks price above β?
+            entering = _entering(m, fit, multipliers)
+            if not entering:
+                settled = flat
+                break
+            m, x = _enter(m, x, c, value, fit, entering)
+        else:
+            m.binding &= ~released
+            m.rebase(released.any(1))
+    out = torch.zeros_like(z)
+    out[m.active] = x
+    return Finished(out, c, multipliers, settled, steps)
+
+
+def identify(blocks: Blocks, point: Point) -> tuple[Tensor, Tensor]:
+    """Guess from an interior point which blocks are non-zero and which rows bind them.
+
+    By strict complementarity one of each pair goes to zero: the block against what its dual lacks
+    of β, the slack against its multiplier.  Where the rows so found would leave no face to lie
+    on, only those by far on the binding side count.
+    """
+    k, z = blocks.penalised, point.z
+    norms = z[:, :k].norm(dim=1)
+    active = norms / norms.max() > 1 - point.w.norm(dim=1) / blocks.beta
+    ratio = (point.s / norms[:, None]) / (point.mu / blocks.beta)
+    binding = (ratio < 1) & active[:, None]
+    for bar in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 0.0):
+        m = Manifold(blocks, torch.nonzero(active)[:, 0], binding[active])
+        lost = m.project(z[active])[:, :k].norm(dim=1) < 0.9 * norms[active]
+        if not bool(lost.any()):
+            break
+        binding[torch.nonzero(active)[lost, 0]] &= ratio[active][lost] < bar
+    return active, binding
+
+
+def _newton(m: Manifold, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, int, bool]:
+    """Minimise on the manifold; rows that block join it, blocks that vanish leave it."""
+    b, k = m.blocks, m.blocks.penalised
+    value, fit = m.value(x, c)
+    factor, before = None, np.inf
+    floor = 1e-14 * (b.beta + float(m.adjoint(b.loss.gradient(fit, b.y)).abs().max()))
+    stalled = 0
+    for step in range(NEWTON):
+        slope, free_slope = m.slopes(x, fit)
+        slope = m.project(slope)
+        size = float(torch.cat([slope.reshape(-1), free_slope]).abs().max())
+        if size <= floor or stalled > 1:
+            return x, c, step, size <= 1e-7 * b.beta
+        if factor is None or size > 0.05 * before:
+            factor = _Factor(m, x, c)
+        before = size
+        dx, dc = factor.direction(slope, free_slope)
+        descent = -float((slope * dx).sum() + (free_slope * dc).sum())
+        if not descent > 0:
+            if stalled:
+                return x, c, step, size <= 1e-7 * b.beta
+            factor, stalled = None, stalled + 1
+            continue
+        slack, change = m.sides * (x @ b.cone_t), m.sides * (dx @ b.cone_t)
+        shrinking = (change < 0) & ~m.binding
+        reach = torch.where(shrinking, slack.clamp_min(0) / -change, np.inf)
+        turning = (x[:, :k] * dx[:, :k]).sum(1)
+        vanish = torch.where(turning < 0, -x[:, :k].square().sum(1) / turning, np.inf)
+        row_reach = float(reach.min()) if reach.numel() else np.inf
+        longest = min(row_reach, float(vanish.min()))
+        length = min(1.0, longest)
+        trial, trial_fit = m.value(x + length * dx, c + length * dc)
+        while trial > value - 1e-4 * length * descent + 1e-15 * abs(value) and length > 1e-10:
+            length /= 2
+            trial, trial_fit = m.value(x + length * dx, c + length * dc)
+        if length <= 1e-10 < longest:
+            stalled, factor = stalled + 1, None
+            continue
+        stalled = stalled + 1 if trial >= value and length == 1.0 and size < 1e-9 * b.beta else 0
+        x, c, value, fit = x + length * dx, c + length * dc, trial, trial_fit
+        if length < longest:
+            continue
+        factor, before = None, np.inf
+        gone = vanish <= length
+        if bool(gone.any()):
+            m.keep(~gone)
+            x = x[~gone]
+        else:
+            hit = reach <= length * (1 + 1e-9)
+            m.binding |= hit
+            m.rebase(hit.any(1))
+            onto = m.project(x)
+            # A face with nothing left of its block: the block goes; prices may bring it back.
+            left = onto.norm(dim=1) > 0.5 * x.norm(dim=1)
+            m.keep(left)
+            x = onto[left]
+        value, fit = m.value(x, c)
+    return x, c, NEWTON, False
+
+
+def _release(m: Manifold, x: Tensor, fit: Tensor, multipliers: Tensor) -> Tensor | None:
+    """Return the binding rows that should not bind, or None; store the multipliers found.
+
+    On a block's face the gradient is a combination of binding rows; what a non-negative one
+    cannot reach is a direction of descent into the cone, and the rows that it leaves go.
+    """
+    b = m.blocks
+    slope, _ = m.slopes(x, fit)
+    slope, binding = slope.cpu().numpy(), m.binding.cpu().numpy()
+    sides, cone = m.sides.cpu().numpy(), b.cone.cpu().numpy()
+    found, released = np.zeros(binding.shape), np.zeros(binding.shape, dtype=bool)
+    for g in range(len(x)):
+        rows = np.flatnonzero(binding[g])
+        if not len(rows):
+            continue
+        A = cone[rows] * sides[g, rows, None]
+        weights, rest = nnls(A.T, slope[g])
+        found[g, rows] = weights
+        if rest > 1e-9 * b.beta:
+            inward = A @ (A.T @ weights - slope[g])
+            released[g, rows] = inward > 1e-3 * rest
+    multipliers[m.active] = torch.as_tensor(found, device=x.device)
+    return torch.as_tensor(released, device=x.device) if released.any() else None
+
+
+def _entering(m: Manifold, fit: Tensor, multipliers: Tensor) -> list[tuple[int, float, Tensor]]:
+    """Return zero blocks that price above β: index, price and the unit direction that does.
+
+    Projections are computed only where the multipliers at hand prove nothing; what they find is
+    stored there.
+    """
+    b, k = m.blocks, m.blocks.penalised
+    nu = -b.loss.gradient(fit, b.y)
+    pull = b.adjoint(nu)
+    proved = (pull + b.slack_adjoint(multipliers))[:, :k].norm(dim=1) <= b.beta
+    proved |= pull[:, :k].norm(dim=1) <= b.beta
+    proved[m.active] = True
+    if k < b.p:
+        proved &= (pull + b.slack_adjoint(multipliers))[:, k:].abs().amax(1) <= 1e-12 * b.beta
+    entering = []
+    cone = b.cone.cpu().numpy()
+    for g in torch.nonzero(~proved)[:, 0].tolist():
+        A = cone * b.sides[g].cpu().numpy()[:, None]
+        weight = np.where(np.arange(b.p) < k, 1.0, 1e5)
+        xi = pull[g].cpu().numpy()
+        try:
+            weights, _ = nnls((A * weight).T, -xi * weight)
+        except RuntimeError:
+            continue
+        multipliers[g] = torch.as_tensor(weights, device=fit.device)
+        best = xi + A.T @ weights
+        price = float(np.linalg.norm(best[:k]))
+        if price > b.beta * (1 + 1e-11):
+            # Along a free coordinate the maximiser is read off the least squares' own residual.
+            direction = best * weight**2
+            size = float(np.linalg.norm(direction[:k]))
+            entering.append((g, price, torch.as_tensor(direction / size, device=fit.device)))
+    return entering
+
+
+def _enter(
+    m: Manifold,
+    x: Tensor,
+    c: Tensor,
+    value: float,
+    fit: Tensor,
+    entering: list[tuple[int, float, Tensor]],
+) -> tuple[Manifold, Tensor]:
+    """Return manifold and blocks with the entering ones a first step along their directions."""
+    b = m.blocks
+    entering = sorted(entering, key=lambda one: -one[1])[: max(8, b.n // 4)]
+    index = torch.as_tensor([one[0] for one in entering], device=x.device)
+    unit = torch.stack([one[2] for one in entering])
+    slack = b.sides[index] * (unit @ b.cone_t)
+    binding = slack <= 1e-9
+    grown = Manifold(b, torch.cat([m.active, index]), torch.cat([m.binding, binding]))
+    unit = grown.project(torch.cat([x, unit]))[len(x) :]
+    features = b.signs[index] * b.masks_t[:, b.index[index]] * (b.X @ unit.T)
+    bent = b.loss.curvature(fit, b.y)[:, None] * features
+    gain = torch.as_tensor([one[1] for one in entering], device=x.device) - b.beta
+    first = gain / ((features * bent).sum(0) + 1e-12) / len(entering)
+    for _ in range(40):
+        start = torch.cat([x, first[:, None] * unit])
+        if grown.value(start, c)[0] < value:
+            break
+        first = first / 2
+    return grown, start

@@ -1,0 +1,391 @@
+r"""A primal–dual interior point that uses the structure of pattern blocks.
+
+.. math:: \min \; ℓ(f) + β \sum_g t_g, \quad f = \sum_g A_g z_g + A_0 c, \quad
+    s_g = G_g z_g ≥ 0, \quad \|z_g\| ≤ t_g
+
+Nesterov–Todd scaling, Mehrotra's predictor with Gondzio's correctors.  Eliminating t, s and the
+multipliers leaves one p × p matrix a block, :math:`H_g = X^⊤W_gX + C_g` (one matrix product for
+all), and one n × n Schur complement :math:`I + L^{½}(\sum_g A_g H_g^{-1} A_g^⊤)L^{½}`, L the
+curvature of the loss.  Late H_g are hopelessly ill-conditioned, so this factorisation only
+preconditions conjugate gradients on the true operator.  Slacks are recomputed from the blocks, so
+an iterate that starts strictly feasible stays so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from landscape.solvers.blocks import Blocks
+
+ITERATIONS = 120
+SHIFT = 1e-14  # of a block's trace, where rounding has taken its definiteness
+CHUNK = 1_000_000  # numbers in one slab of the factor of the Schur complement
+START_SIZE = 0.03  # of the first blocks, in units of the targets
+START_CENTRE = 0.1  # of the first complementarity products, relative to β t
+
+
+@dataclass
+class Point:
+    """An iterate: blocks, bounds of their norms, slacks and multipliers, in scaled units.
+
+    Attributes:
+        z: blocks, shape (G, p).
+        c: free part, shape (q,).
+        t: bounds of the norms, shape (G,).
+        w: dual of the norm's cone, shape (G, penalised); ‖w‖ < β.
+        s: slacks of the cones, shape (G, k).
+        mu: their multipliers, shape (G, k).
+        gap: relative gap to the bound that the multipliers themselves give.
+    """
+
+    z: Tensor
+    c: Tensor
+    t: Tensor
+    w: Tensor
+    s: Tensor
+    mu: Tensor
+    gap: float = np.inf
+    steps: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def start(blocks: Blocks, inside: Tensor) -> Point:
+    """Return a strictly feasible iterate from directions inside the cones, shape (G, p)."""
+    scale = blocks.y.square().mean().sqrt() if blocks.loss.name == "squared" else 1.0
+    k = blocks.penalised
+    z = START_SIZE * float(scale) * inside / inside[:, :k].norm(dim=1, keepdim=True)
+    t = 2.0 * z[:, :k].norm(dim=1)
+    s = blocks.slack(z)
+    level = START_CENTRE * blocks.beta * t.mean()
+    return Point(z, z.new_zeros(blocks.free.shape[1]), t, torch.zeros_like(z[:, :k]), s, level / s)
+
+
+class Interior:
+    """Iterations on one program; `run` may be called again with a smaller tolerance."""
+
+    def __init__(self, blocks: Blocks, inside: Tensor) -> None:
+        self.blocks = blocks
+        self.now = start(blocks, inside)
+        p = blocks.p
+        upper = torch.triu_indices(p, p, device=blocks.X.device)
+        self.products = (blocks.cone[:, upper[0]] * blocks.cone[:, upper[1]]).contiguous()
+        place = torch.zeros(p, p, dtype=torch.long, device=blocks.X.device)
+        place[upper[0], upper[1]] = torch.arange(upper.shape[1], device=place.device)
+        place[upper[1], upper[0]] = place[upper[0], upper[1]]
+        self.place = place.reshape(-1)
+        # Work space: arrays over blocks and cone rows are written in place, again and again.
+        patterns = max(1, min(blocks.patterns, CHUNK // (blocks.n * p)))
+        self.slab = blocks.X.new_empty(blocks.n, patterns, p)
+        self.schur = blocks.X.new_empty(blocks.n, blocks.n)
+        self.cuts = [*range(0, blocks.n, max(64, -(-blocks.n // 4))), blocks.n]
+        self.spare = [torch.empty_like(self.now.s) for _ in range(7)]
+
+    def run(self, tolerance: float) -> Point:
+        """Iterate until the relative gap is at most ``tolerance`` or progress ends."""
+        best, idle = np.inf, 0
+        while self.now.steps < ITERATIONS:
+            residual = self._judge()
+            if self.now.gap <= tolerance:
+                break
+            idle = 0 if self.now.gap < 0.9 * best else idle + 1
+            best = min(best, self.now.gap)
+            if idle > 12 or not np.isfinite(self.now.gap) or not self._advance(*residual):
+                break
+        return self.now
+
+    def _judge(self) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Set the gap of the current point; return its residuals and mean complementarity."""
+        b, now, k = self.blocks, self.now, self.blocks.penalised
+        fit = b.apply(now.z) + b.free @ now.c
+        slope = b.loss.gradient(fit, b.y)
+        lacking = b.slack_adjoint(now.mu) - b.adjoint(slope)
+        lacking[:, :k] += now.w
+        primal = b.loss.value(fit, b.y) + b.beta * now.z[:, :k].norm(dim=1).sum()
+        reached = (lacking[:, :k] - now.w).norm(dim=1).max()
+        nu = -slope * min(1.0, b.beta / float(reached))
+        bound = b.loss.dual_value(nu, b.y)
+        complement = (now.s * now.mu).sum() + b.beta * now.t.sum() + (now.z[:, :k] * now.w).sum()
+        total = float(complement)
+        self.now.gap = float((primal - bound) / primal.abs().clamp_min(1e-300))
+        mean = total / (now.s.numel() + len(now.t))
+        return lacking, -(b.free.T @ slope), b.loss.curvature(fit, b.y), mean
+
+    def _advance(self, lacking: Tensor, free_lacking: Tensor, L: Tensor, mean: float) -> bool:
+        """Take one predictor–corrector step; False if no step is left."""
+        b, now, k = self.blocks, self.now, self.blocks.penalised
+        z, t, w, s, mu = now.z[:, :k], now.t, now.w, now.s, now.mu
+        norm = _Norm(z, t, w, b.beta)
+        buffer, weights, ratio, ds, dmu, other_ds, other_dmu = self.spare
+        torch.div(mu, s, out=weights)
+        system = _System(self, norm, weights, L)
+        if not system.sound:
+            return False
+
+        def direction(ratio: Tensor, q: tuple[Tensor, Tensor], out: tuple[Tensor, Tensor]) -> Step:
+            """Solve for s∘Δμ + μ∘Δs = s∘ratio and for the scaled cone's λ∖d = q."""
+            r0, r1 = norm.scale(*q)
+            ds, dmu = out
+            right = torch.addmm(lacking, torch.mul(ratio, b.sides, out=buffer), b.cone)
+            right[:, :k] += norm.reduced(r1)
+            dz, dc = system.solve(right, free_lacking)
+            torch.mm(dz, b.cone_t, out=ds).mul_(b.sides)
+            torch.addcmul(ratio, weights, ds, value=-1, out=dmu)
+            rest = r1 - dz[:, :k]
+            dt = r0 - norm.w0 * norm.kappa * (norm.w1 * rest).sum(1)
+            # Reductions together: one transfer from a device.
+            least = torch.stack(
+                [torch.div(ds, s, out=buffer).min(), torch.div(dmu, mu, out=buffer).min()]
+            )
+            dw = norm.reduced(rest)
+            reach = [1.0, *(-1.0 / r for r in least.tolist() if r < 0)]
+            reach.append(_soc_step(t, z, dt, dz[:, :k]))
+            reach.append(_soc_step(torch.full_like(t, b.beta), w, torch.zeros_like(t), dw))
+            return Step(dz, dc, dt, ds, dmu, dw, min(reach))
+
+        l0, l1 = norm.l0, norm.l1
+        found = direction(torch.neg(mu, out=ratio), (-l0, -l1), (ds, dmu))
+        a, dt, dw = found.reach, found.dt, found.dw
+        torch.addcmul(s * mu, s, dmu, value=a, out=buffer).addcmul_(mu, ds, value=a)
+        predicted = buffer.addcmul_(ds, dmu, value=a * a).sum() + b.beta * (t + a * dt).sum()
+        predicted = float(predicted + ((z + a * found.dz[:, :k]) * (w + a * dw)).sum())
+        share = predicted / (s.numel() + len(t)) / mean
+        target = mean * min(1.0, max(share, 1e-3)) ** 3
+        x0, x1 = norm.unscale(dt, found.dz[:, :k])
+        y0, y1 = norm.scale(torch.zeros_like(t), dw)
+        d0 = target - l0 * l0 - (l1 * l1).sum(1) - x0 * y0 - (x1 * y1).sum(1)
+        d1 = -2 * l0[:, None] * l1 - x0[:, None] * y1 - y0[:, None] * x1
+        quotient = norm.divide(d0, d1)
+        torch.addcmul(buffer.fill_(target), ds, dmu, value=-1, out=ratio).div_(s).sub_(mu)
+        found = direction(ratio, quotient, (ds, dmu))
+        for _ in range(2):  # Gondzio: pull products that a longer step would spoil
+            if found.reach > 0.95:
+                break
+            trial = min(1.0, 1.5 * found.reach + 0.1)
+            ds, dmu = found.ds, found.dmu
+            free = (other_ds, other_dmu) if ds is self.spare[3] else self.spare[3:5]
+            after = torch.add(s, ds, alpha=trial, out=free[0])
+            after.mul_(torch.add(mu, dmu, alpha=trial, out=free[1]))
+            torch.clamp(after, 0.1 * target, 10 * target, out=free[1]).sub_(after)
+            ratio.add_(free[1].clamp_min_(-10 * target).div_(s))
+            again = direction(ratio, quotient, (free[0], free[1]))
+            if again.reach < 1.01 * found.reach:
+                break
+            found = again
+        length = 0.99 * found.reach
+        slack = b.slack(now.z + length * found.dz)
+        while length > 1e-12 and float(slack.min()) <= 0:  # rounding: keep strictly inside
+            length *= 0.9
+            slack = b.slack(now.z + length * found.dz)
+        if not length > 1e-10:
+            return False
+        self.now = Point(
+            z=now.z + length * found.dz,
+            c=now.c + length * found.dc,
+            t=t + length * found.dt,
+            w=w + length * found.dw,
+            s=slack,
+            mu=mu.add_(found.dmu, alpha=length),
+            gap=now.gap,
+            steps=now.steps + 1,
+            history=now.history,
+        )
+        return True
+
+
+class Step(NamedTuple):
+    """A direction for every variable, and how much of it the cones allow (at most 1)."""
+
+    dz: Tensor
+    dc: Tensor
+    dt: Tensor
+    ds: Tensor
+    dmu: Tensor
+    dw: Tensor
+    reach: float
+
+
+class _Norm:
+    """Nesterov–Todd scaling of the cones ‖z‖ ≤ t with their duals (β, w), all blocks at once."""
+
+    def __init__(self, z: Tensor, t: Tensor, w: Tensor, beta: float) -> None:
+        sizes, duals = z.norm(dim=1), w.norm(dim=1)
+        root = ((t - sizes) * (t + sizes)).sqrt()
+        dual_root = ((beta - duals) * (beta + duals)).sqrt()
+        x0, x1 = t / root, z / root[:, None]
+        y0, y1 = beta / dual_root, w / dual_root[:, None]
+        twice = (2 + 2 * (x0 * y0 + (x1 * y1).sum(1))).sqrt()
+        self.w0, self.w1 = (x0 + y0) / twice, (x1 - y1) / twice[:, None]
+        self.eta = (root / dual_root).sqrt()
+        self.inverse = dual_root / root  # 1/η²
+        self.kappa = 2 / (1 + 2 * (self.w1 * self.w1).sum(1))
+        self.l0, self.l1 = self.scale(torch.full_like(t, beta), w)
+
+    def scale(self, v0: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        along = (self.w1 * v).sum(1)
+        turned = v + self.w1 * (v0 + along / (1 + self.w0))[:, None]
+        return self.eta * (self.w0 * v0 + along), self.eta[:, None] * turned
+
+    def unscale(self, v0: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        along = (self.w1 * v).sum(1)
+        turned = v + self.w1 * (along / (1 + self.w0) - v0)[:, None]
+        return (self.w0 * v0 - along) / self.eta, turned / self.eta[:, None]
+
+    def divide(self, d0: Tensor, d1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return λ∖d in the Jordan algebra of the cone."""
+        size = self.l1.norm(dim=1)
+        u0 = (self.l0 * d0 - (self.l1 * d1).sum(1)) / ((self.l0 - size) * (self.l0 + size))
+        return u0, (d1 - u0[:, None] * self.l1) / self.l0[:, None]
+
+    def reduced(self, v: Tensor) -> Tensor:
+        """Return C v: the inverse squared scaling with t eliminated."""
+        along = self.kappa * (self.w1 * v).sum(1)
+        return self.inverse[:, None] * (v - along[:, None] * self.w1)
+
+
+class _System:
+    """The Newton system of one iteration, factored."""
+
+    def __init__(self, interior: Interior, norm: _Norm, weights: Tensor, L: Tensor) -> None:
+        b = self.blocks = interior.blocks
+        self.buffer = interior.spare[0]
+        self.norm, self.weights, self.L, self.root = norm, weights, L, L.sqrt()
+        k = b.penalised
+        H = (weights @ interior.products)[:, interior.place].reshape(b.size, b.p, b.p)
+        inner = H[:, :k, :k]
+        inner.baddbmm_(
+            (-norm.inverse * norm.kappa)[:, None, None] * norm.w1[:, :, None], norm.w1[:, None, :]
+        )
+        diagonal = H.diagonal(dim1=1, dim2=2)
+        diagonal[:, :k] += norm.inverse[:, None]
+        diagonal += SHIFT * diagonal.sum(1, keepdim=True)
+        factor, failed = torch.linalg.cholesky_ex(H)
+        if bool(failed.any()):
+            diagonal += 1e4 * SHIFT * diagonal.sum(1, keepdim=True)
+            factor, failed = torch.linalg.cholesky_ex(H)
+        self.inverse = torch.cholesky_inverse(factor)
+        joined, bad = torch.linalg.cholesky_ex(b.sum_per_pattern(self.inverse))
+        schur = interior.schur.zero_()
+        schur.diagonal().fill_(1.0)
+        rows = self.root[:, None] * b.masks_t
+        width, cuts = interior.slab.shape[1], interior.cuts
+        for begin in range(0, b.patterns, width):
+            end = min(begin + width, b.patterns)
+            half = interior.slab[:, : end - begin]
+            flat = half.reshape(b.n, -1) if end - begin < width else half.view(b.n, -1)
+            torch.mm(b.X, joined[begin:end].permute(1, 0, 2).reshape(b.p, -1), out=flat)
+            half = flat.view(b.n, end - begin, b.p).mul_(rows[:, begin:end, None])
+            flat = half.view(b.n, -1)
+            for top, low in zip(cuts, cuts[1:], strict=False):  # the lower triangle is enough
+                schur[top:low, :low].addmm_(flat[top:low], flat[:low].T)
+        self.schur, worse = torch.linalg.cholesky_ex(schur)
+        self.sound = not bool(failed.any() | bad.any() | worse.any())
+        self.free = b.free
+        if self.free.shape[1]:
+            seen = self.root[:, None] * b.free
+            self.seen = torch.cholesky_solve(seen, self.schur)
+            self.small = torch.linalg.cholesky_ex(seen.T @ self.seen)[0]
+
+    def _precondition(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the inverse of the factored system."""
+        b = self.blocks
+        x = (self.inverse @ r[:, :, None])[:, :, 0]
+        u = torch.cholesky_solve((self.root * b.apply(x))[:, None], self.schur)[:, 0]
+        c = r0
+        if len(r0):
+            c = torch.cholesky_solve((r0 - b.free.T @ (self.root * u))[:, None], self.small)[:, 0]
+            u = u + self.seen @ c
+        r = r - b.adjoint(self.root * u)
+        return (self.inverse @ r[:, :, None])[:, :, 0], c
+
+    def _operate(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the true system, matrix-free."""
+        b, k = self.blocks, self.blocks.penalised
+        bent = self.L * (b.apply(x) + b.free @ c)
+        # The sides of the cone's rows cancel in GᵀDG.
+        seen = torch.mm(x, b.cone_t, out=self.buffer).mul_(self.weights)
+        out = torch.addmm(b.adjoint(bent), seen, b.cone)
+        out[:, :k] += self.norm.reduced(x[:, :k])
+        return out, b.free.T @ bent
+
+    def solve(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the solution by preconditioned conjugate gradients, as exact as they make it."""
+        x, c = self._precondition(r, r0)
+        moved, free_moved = self._operate(x, c)
+        rest, rest0 = r - moved, r0 - free_moved
+        size = float(_dot(r, r0, r, r0)) ** 0.5
+        if not float(_dot(rest, rest0, rest, rest0)) ** 0.5 > 1e-9 * size:
+            return x, c
+        d, d0 = e, e0 = self._precondition(rest, rest0)
+        product = _dot(rest, rest0, e, e0)
+        for _ in range(14):
+            moved, free_moved = self._operate(d, d0)
+            length = product / _dot(d, d0, moved, free_moved)
+            x, c = x + length * d, c + length * d0
+            rest, rest0 = rest - length * moved, rest0 - length * free_moved
+            if not float(_dot(rest, rest0, rest, rest0)) ** 0.5 > 1e-9 * size:
+                break
+            e, e0 = self._precondition(rest, rest0)
+            product, before = _dot(rest, rest0, e, e0), product
+            d, d0 = e + product / before * d, e0 + product / before * d0
+        return x, c
+
+
+def _dot(a: Tensor, a0: Tensor, b: Tensor, b0: Tensor) -> Tensor:
+    return (a * b).sum() + (a0 * b0).sum()
+
+
+def _soc_step(t: Tensor, z: Tensor, dt: Tensor, dz: Tensor) -> float:
+    """Return the largest α with ‖z + α dz‖ ≤ t + α dt for all blocks."""
+    sizes = z.norm(dim=1)
+    c = ((t - sizes) * (t + sizes)).clamp_min(0)
+    half = t * dt - (z * dz).sum(1)
+    square = dt * dt - (dz * dz).sum(1)
+    inside = half * half - square * c
+    root = inside.clamp_min(0).sqrt()
+    q = -(half + torch.where(half >= 0, root, -root))
+    roots = torch.stack([q / square, c / q])
+    roots = torch.where((roots > 0) & torch.isfinite(roots) & (inside >= 0), roots, np.inf)
+    return float(roots.min())
+
+
+def centre(blocks: Blocks, directions: Tensor, steps: int = 40) -> tuple[Tensor, Tensor]:
+    """Move one direction a pattern to the analytic centre of its cone.
+
+    The centre minimises −Σ log(row·u)/k + ½‖u‖², by damped Newton steps; centred starts take a
+    third fewer interior-point steps than random gates.
+
+    Returns:
+        Centred directions (P, p), and whether each was strictly inside to begin with (P,); those
+        that were not are returned as they came.
+    """
+    u = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    k = blocks.cone.shape[0]
+    sides, rows = blocks.pattern_sides, (blocks.cone[:, :, None] * blocks.cone[:, None, :])
+    rows = rows.flatten(1)
+    inside = (sides * (u @ blocks.cone_t)).amin(1) > 0
+    eye = torch.eye(blocks.p, dtype=u.dtype, device=u.device)
+    left = torch.nonzero(inside)[:, 0]
+    for _ in range(steps):
+        if not len(left):
+            break
+        v, side = u[left], sides[left]
+        s = side * (v @ blocks.cone_t)
+        slope = v - (side / s) @ blocks.cone / k
+        H = (s.square().reciprocal_() @ rows).reshape(-1, blocks.p, blocks.p) / k + eye
+        dv = -torch.cholesky_solve(slope[:, :, None], torch.linalg.cholesky_ex(H)[0])[:, :, 0]
+        decrement = (-k * (dv * slope).sum(1)).clamp_min(0).sqrt()
+        reach = (side * (dv @ blocks.cone_t) / s).amin(1)
+        longest = torch.where(reach < 0, -0.9 / reach, 1.0).clamp_max(1.0)
+        length = torch.where(decrement < 0.25, 1.0, torch.maximum(longest, 1 / (1 + decrement)))
+        u[left] = v + torch.minimum(length, longest * (0.95 / 0.9))[:, None].clamp_max(1.0) * dv
+        left = left[decrement > 0.3]
+    return u, inside
+
+
+__all__: list[str] = ["Interior", "Point", "centre"]

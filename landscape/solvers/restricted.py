@@ -1,0 +1,163 @@
+"""The program over given patterns: interior point, Newton finish, the reference as last resort.
+
+`minimise` is the fast solver behind `solve`.  It stops when its own multipliers prove the gap;
+what is claimed in the end is proved again by the certificate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.optimize import linprog
+
+from landscape.certificate import lower_bound
+from landscape.errors import NotConverged
+from landscape.solvers import reference
+from landscape.solvers.blocks import Blocks
+from landscape.solvers.finish import finish, identify
+from landscape.solvers.interior import Interior, centre
+from landscape.solvers.reference import Optimum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from landscape.programs import Program
+
+VERSION = 1
+ROUGH = (1e-5, 1e-6, 1e-7, 1e-8)
+"""Gaps of the interior point from which the finish is tried, one after the other."""
+INEXACT = 1e-4
+"""A tolerance from this on is left to the interior point alone."""
+MARGIN = 1e-9
+"""A cone without a direction this far (sine) from all its rows counts as one without interior."""
+
+
+def minimise(
+    program: Program, tolerance: float = 1e-10, throw: bool = True, device: str = "cpu"
+) -> Optimum:
+    """Return the optimum of a program whose blocks have cones.
+
+    Args:
+        program: the blocks; any loss (the hinge has no curvature and goes to the reference).
+        tolerance: relative gap wanted; early rounds of column generation ask for 1e-3 or so.
+        throw: raise if the gap stays above the tolerance.
+        device: where the arithmetic runs: "cpu", "cuda".
+
+    Returns:
+        The optimum with its dual point and multipliers that prove its prices.
+
+    Raises:
+        NotConverged: if the gap stays above the tolerance and ``throw``.
+    """
+    found, reason = None, _unsuited(program)
+    if not reason:
+        with torch.inference_mode():
+            found, reason = _fast(program, tolerance, device)
+        if found is not None and found.gap <= tolerance:
+            return found
+    # The reference is slow and robust; the better of the two by one judge is returned.
+    slow = reference.solve_primal(program, throw and found is None)
+    slow = replace(slow, gap=_gap(program, slow), status=f"{slow.status} ({reason})")
+    best = slow if found is None or slow.gap < found.gap else found
+    if best.gap > tolerance and throw:
+        raise NotConverged(
+            f"The restricted program was solved to a gap of {best.gap:.1e} only, above "
+            f"{tolerance:g}: {best.status}"
+        )
+    return best
+
+
+def _unsuited(program: Program) -> str:
+    """Return why the fast solver does not apply, or nothing."""
+    if not program.loss.smooth:
+        return f"the {program.loss.name} loss has no curvature, so the reference solved it"
+    if not program.gauge.penalised.all() and program.atoms.masks.all(axis=1).any():
+        # Its bias could grow for ever against the output bias.
+        return "a block open on all samples has an unbounded free bias, so the reference solved it"
+    return ""
+
+
+def _gap(program: Program, optimum: Optimum) -> float:
+    """Return the relative gap of an optimum's value to the bound of its own dual point."""
+    if not np.isfinite(optimum.value):
+        return np.inf
+    bound = lower_bound(program, optimum.nu, optimum.multipliers)[0]
+    return (optimum.value - bound) / max(abs(optimum.value), np.finfo(np.float64).tiny)
+
+
+def _fast(program: Program, tolerance: float, device: str) -> tuple[Optimum | None, str]:
+    """Return the best point found, and what kept it from the tolerance."""
+    blocks = Blocks(program, device)
+    inside = _interior_directions(blocks)
+    if inside is None:
+        return None, "some cone has no interior, so the reference solved it"
+    method = Interior(blocks, inside)
+    best, history = None, []
+    for rough in ROUGH if tolerance < INEXACT else (tolerance,):
+        point = method.run(rough)
+        if not np.isfinite(point.gap):
+            break
+        own = replace(_optimum(blocks, point.z, point.c, point.mu), gap=point.gap)
+        candidates = [own]
+        if rough <= ROUGH[0] and point.gap < 1e-3:
+            done = finish(blocks, point.z, point.c, *identify(blocks, point), point.mu)
+            sharp = _optimum(blocks, done.z, done.c, done.multipliers)
+            if np.isfinite(sharp.value):
+                candidates.append(replace(sharp, gap=_gap(program, sharp)))
+        best = min(candidates if best is None else [best, *candidates], key=lambda one: one.gap)
+        history.append({"steps": point.steps, "value": best.value, "gap": best.gap})
+        if best.gap <= tolerance:
+            status = f"Interior point ({point.steps} steps) and Newton finish to {best.gap:.1e}."
+            return replace(best, status=status, history=tuple(history)), ""
+        if point.gap > 10 * rough:
+            break
+    if best is None:
+        return None, "the interior point broke down, so the reference solved it"
+    status = f"Interior point and Newton finish stopped at a gap of {best.gap:.1e}."
+    return replace(best, status=status, history=tuple(history)), status
+
+
+def _optimum(blocks: Blocks, z: Tensor, c: Tensor, mu: Tensor) -> Optimum:
+    """Return scaled blocks as an optimum of the program, dual point at their fit."""
+    program = blocks.program
+    theta, constant = blocks.original(z), c.cpu().numpy() * blocks.y_scale
+    fit = program.fit(theta, constant)
+    return Optimum(
+        theta=theta,
+        constant=constant,
+        nu=-program.loss.gradient(fit, program.y),
+        value=program.value(theta, constant),
+        status="",
+        multipliers=blocks.multipliers(mu),
+    )
+
+
+def _interior_directions(blocks: Blocks) -> Tensor | None:
+    """Return a direction well inside every block's cone, shape (G, p), or None."""
+    gates = blocks.scaled(blocks.program.patterns.gates)
+    centred, inside = centre(blocks, gates)
+    for i in torch.nonzero(~inside)[:, 0].tolist():
+        found = _deepest(blocks, i)
+        if found is None:
+            return None
+        centred[i] = found
+    return centred[blocks.index]
+
+
+def _deepest(blocks: Blocks, pattern: int) -> Tensor | None:
+    """Return the direction in a box with the largest margin to the cone's rows."""
+    rows = (blocks.pattern_sides[pattern][:, None] * blocks.cone).cpu().numpy()
+    k, p = rows.shape
+    found = linprog(
+        np.r_[np.zeros(p), -1.0],
+        A_ub=np.hstack([-rows, np.ones((k, 1))]),
+        b_ub=np.zeros(k),
+        bounds=[(-1, 1)] * p + [(0, 1)],
+        method="highs",
+    )
+    if found.x is None or found.x[-1] <= MARGIN:
+        return None
+    return torch.as_tensor(found.x[:-1], device=blocks.X.device)
