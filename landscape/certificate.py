@@ -294,6 +294,17 @@ def lower_bound(
     return bound, feasible, ratio
 
 
+def judge_value(program: Program, nu: Floats, value: float, ratio: float) -> float:
+    """Return the relative gap of a value to the dual value at ν if its largest price is ratio·β.
+
+    No certificate: ``ratio`` may come from a search.  Column generation stops by it.
+    """
+    loss, y = program.loss, program.y
+    nu = loss.into_domain(nu - _onto_free(program, nu), y)
+    bound = float(loss.dual_value(min(1.0 / ratio, loss.reach(nu)) * nu, y))
+    return (value - bound) / max(abs(value), float(np.finfo(np.float64).tiny))
+
+
 def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
     """Return the β from which on the zero network (free parts aside) is optimal, from above.
 

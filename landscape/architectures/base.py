@@ -91,6 +91,10 @@ class Architecture(ABC):
     def penalty(self, parameters: Parameters) -> torch.Tensor:
         """Return the regulariser R, which β multiplies, shape (…,)."""
 
+    def penalised(self, problem: Problem) -> NDArray[np.bool_]:
+        """Return which coordinates of a block the regulariser counts, shape (p,)."""
+        return np.ones(problem.design.shape[1], dtype=bool)
+
     @abstractmethod
     def gates(self, parameters: Parameters) -> Floats:
         """Return the directions (m, p) whose signs on the design rows are the patterns."""

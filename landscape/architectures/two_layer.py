@@ -144,7 +144,7 @@ class TwoLayer(Architecture):
             y=problem.y,
             beta=problem.beta,
             atoms=MaskedAtoms(design, masks, index, np.asarray(signs, dtype=np.float64)),
-            gauge=Euclidean(self._penalised(problem)),
+            gauge=Euclidean(self.penalised(problem)),
             cones=PatternCones(design, masks, index),
             free=np.ones((len(design), int(self.bias == "free"))),
             patterns=patterns,
@@ -195,7 +195,7 @@ class TwoLayer(Architecture):
     ) -> tuple[Floats, Floats, Floats]:
         """Return Clarke residuals, wrong-signed ties and imbalances of the neurons."""
         hidden, output = _numpy(parameters["hidden"]), _numpy(parameters["output"])
-        penalised = self._penalised(problem)
+        penalised = self.penalised(problem)
         lengths, sizes = np.linalg.norm(hidden[:, penalised], axis=1), np.abs(output)
         there = np.maximum(lengths, sizes) > 0
         balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
@@ -205,7 +205,7 @@ class TwoLayer(Architecture):
         )
         return clarke, wrong, balance
 
-    def _penalised(self, problem: Problem) -> NDArray[np.bool_]:
+    def penalised(self, problem: Problem) -> NDArray[np.bool_]:
         """Which coordinates of a hidden weight the regulariser counts."""
         penalised = np.ones(problem.design.shape[1], dtype=bool)
         penalised[-1] = self.bias != "free"

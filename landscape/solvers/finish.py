@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from landscape.solvers.blocks import Blocks
     from landscape.solvers.interior import Point
 
-NEWTON = 40
-OUTER = 25
+BUDGET = 100
 RANK = 1e-9
 """Binding rows whose singular values fall below this (relative) are taken as dependent."""
+SAME = 1e-6
+"""Blocks whose directions have a cosine above one less this are taken to share a neuron."""
 CHUNK = 2_000_000
 
 
@@ -193,7 +194,13 @@ def _halves(n: int) -> list[tuple[int, int]]:
 
 
 def finish(
-    blocks: Blocks, z: Tensor, c: Tensor, active: Tensor, binding: Tensor, multipliers: Tensor
+    blocks: Blocks,
+    z: Tensor,
+    c: Tensor,
+    active: Tensor,
+    binding: Tensor,
+    multipliers: Tensor,
+    budget: int = BUDGET,
 ) -> Finished:
     """Return the optimum near a point whose active set is (almost) right.
 
@@ -206,16 +213,20 @@ def finish(
             violated by more than rounding.
         multipliers: of all rows, non-negative, shape (G, k): where they already prove that a
             block prices at most β, its projection is spared.
+        budget: Newton steps after which to give up.
     """
+    z, active, binding = _merge(blocks, z, active, binding)
     where = torch.nonzero(active)[:, 0]
     m = Manifold(blocks, where, binding[where])
     x = m.project(z[where])
     multipliers = multipliers.clone()
     steps, settled = 0, False
-    for _ in range(OUTER):
-        x, c, used, flat = _newton(m, x, c)
-        steps += used
+    while steps < budget:
+        x, c, used, flat = _newton(m, x, c, budget - steps)
+        steps += max(1, used)
         value, fit = m.value(x, c)
+        if not np.isfinite(value):
+            break
         released = _release(m, x, fit, multipliers)
         if released is None:  # faces are right: do zero blocks price above β?
             entering = _entering(m, fit, multipliers)
@@ -252,14 +263,45 @@ def identify(blocks: Blocks, point: Point) -> tuple[Tensor, Tensor]:
     return active, binding
 
 
-def _newton(m: Manifold, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, int, bool]:
+def _merge(
+    blocks: Blocks, z: Tensor, active: Tensor, binding: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give to one block what neighbouring blocks of one sign hold along a face that they share.
+
+    Cells that meet in a face share its neurons; which of them holds one is arbitrary, and Newton
+    would find a singular system.
+    """
+    where = torch.nonzero(active)[:, 0]
+    norms = z[where].norm(dim=1)
+    unit = z[where] / norms[:, None]
+    signs = blocks.signs[where]
+    same = (unit @ unit.T > 1 - SAME) & (signs[:, None] == signs)
+    order = torch.argsort(norms, descending=True, stable=True)
+    same, gone = same.cpu().numpy(), np.zeros(len(where), dtype=bool)
+    z, active, binding = z.clone(), active.clone(), binding.clone()
+    for i in order.tolist():
+        if gone[i]:
+            continue
+        others = np.flatnonzero(same[i] & ~gone)
+        if len(others) == 1:
+            continue
+        to, those = where[i], where[torch.as_tensor(others, device=where.device)]
+        differ = (blocks.sides[those] != blocks.sides[to]).any(0)
+        z[to] = z[those].sum(0)
+        active[those], active[to] = False, True
+        binding[to] |= differ
+        gone[others] = True
+    return z, active, binding
+
+
+def _newton(m: Manifold, x: Tensor, c: Tensor, budget: int) -> tuple[Tensor, Tensor, int, bool]:
     """Minimise on the manifold; rows that block join it, blocks that vanish leave it."""
     b, k = m.blocks, m.blocks.penalised
     value, fit = m.value(x, c)
     factor, before = None, np.inf
     floor = 1e-14 * (b.beta + float(m.adjoint(b.loss.gradient(fit, b.y)).abs().max()))
     stalled = 0
-    for step in range(NEWTON):
+    for step in range(budget):
         slope, free_slope = m.slopes(x, fit)
         slope = m.project(slope)
         size = float(torch.cat([slope.reshape(-1), free_slope]).abs().max())
@@ -271,7 +313,7 @@ def _newton(m: Manifold, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, int, boo
         dx, dc = factor.direction(slope, free_slope)
         descent = -float((slope * dx).sum() + (free_slope * dc).sum())
         if not descent > 0:
-            if stalled:
+            if stalled or np.isnan(descent):
                 return x, c, step, size <= 1e-7 * b.beta
             factor, stalled = None, stalled + 1
             continue
@@ -309,7 +351,7 @@ def _newton(m: Manifold, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, int, boo
             m.keep(left)
             x = onto[left]
         value, fit = m.value(x, c)
-    return x, c, NEWTON, False
+    return x, c, budget, False
 
 
 def _release(m: Manifold, x: Tensor, fit: Tensor, multipliers: Tensor) -> Tensor | None:
@@ -328,6 +370,8 @@ def _release(m: Manifold, x: Tensor, fit: Tensor, multipliers: Tensor) -> Tensor
         if not len(rows):
             continue
         A = cone[rows] * sides[g, rows, None]
+        if not np.isfinite(slope[g]).all():
+            break
         weights, rest = nnls(A.T, slope[g])
         found[g, rows] = weights
         if rest > 1e-9 * b.beta:

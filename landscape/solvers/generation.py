@@ -1,139 +1,234 @@
-"""Column generation: the optimum over a long list of patterns from a short program.
+"""Column generation: the optimum over all patterns from short programs.
 
-Solve over a few patterns, price the others at the residual, add those that price above β, drop
-those that carry nothing, and stop when no pattern prices above β beyond the tolerance.
+Solve over a few signed patterns, look for neurons that price above β at the residual, add them,
+drop what carries nothing, and stop when no neuron can be found.  Early rounds are inexact: few
+interior-point steps and climbs only.  Near the end the search is polished exactly and the program
+is resumed by Newton from the round before.  What is found is only a search; whether nothing was
+missed is asked of `everything`, an exact price of all patterns, where there is one.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from landscape.arrangements import Arrangements
+from landscape.certificate import judge_value
 from landscape.errors import NotConverged
-from landscape.pricing import prices
-from landscape.solvers import reference
+from landscape.solvers import restricted, search
 
 if TYPE_CHECKING:
-    from landscape.arrangements import Arrangements
+    from numpy.typing import NDArray
+
     from landscape.problem import Problem
     from landscape.programs import Floats, Program
     from landscape.solvers.reference import Optimum
 
-VERSION = 2
-ADDED = 40
-"""Most patterns added in one round."""
+VERSION = 3
+RESTARTS = 600
+"""Random climbs per sign and round."""
+ADDED = 60
+"""Most neurons added per sign and round."""
+FEW = 20
+"""New neurons up to which Newton from the last round is tried before the interior point."""
+ROUNDS = 200
+
+
+@dataclass
+class Columns:
+    """Signed patterns with a direction strictly inside each cell.
+
+    Attributes:
+        gates: directions, shape (m, p).
+        signs: ±1, shape (m,).
+        masks: patterns, shape (m, n), boolean.
+    """
+
+    gates: Floats
+    signs: Floats
+    masks: NDArray[np.bool_]
+
+    @staticmethod
+    def of(X: Floats, gates: Floats, signs: Floats) -> Columns:
+        """Return the distinct signed patterns of some directions."""
+        masks = gates @ X.T >= 0
+        keys = np.packbits(np.hstack([masks, signs[:, None] > 0]), axis=1)
+        first = np.sort(np.unique(keys, axis=0, return_index=True)[1])
+        return Columns(gates[first], signs[first], masks[first])
+
+    def take(self, kept: Any) -> Columns:
+        """Return some of them."""
+        return Columns(self.gates[kept], self.signs[kept], self.masks[kept])
+
+    def program(self, problem: Problem) -> Program:
+        """Return the restricted program."""
+        patterns = Arrangements.from_bool(self.masks, self.gates)
+        return problem.architecture.program(problem, patterns, self.signs)
+
+
+Everything = Callable[["Floats", float], tuple[float, "Floats", "Floats"]]
+"""From ν and a target: an upper bound of all prices, and gates (m, p) and signs (m,) of neurons
+that price above the target (none if the bound is below it, or if the search ended early)."""
 
 
 def generate(
     problem: Problem,
-    program: Program,
-    first: Arrangements,
+    first: tuple[Floats, Floats],
     tolerance: float,
-    throw: bool,
-    rounds: int = 60,
-) -> tuple[Optimum, Program, tuple[dict[str, float], ...]]:
-    """Return the optimum over all blocks of ``program``.
+    seed: int,
+    everything: Everything | None,
+    rounds: int = ROUNDS,
+) -> tuple[Optimum, Program, float, tuple[dict[str, Any], ...]]:
+    """Return the optimum over all patterns, as far as search and exact prices can tell.
 
     Args:
-        problem: the training problem.
-        program: the program over every pattern, used only for prices.
-        first: the patterns to begin with.
-        tolerance: stop when no price exceeds β (1 + tolerance / 10).
-        throw: whether the restricted solver may raise.
-        rounds: stop after this many rounds in any case.
+        problem: a problem whose neurons price as ±νᵀ(Xu)_+.
+        first: gates (m, p) and signs (m,) to begin with.
+        tolerance: stop when what the largest price seen leaves open is below this relative gap.
+        seed: of the random climbs.
+        everything: exact prices of all patterns, asked when the search finds nothing more.
+        rounds: most rounds.
 
     Returns:
-        The optimum, the restricted program that it belongs to, and one entry a round.
+        The optimum, its restricted program, the bound that ``everything`` gave for its prices
+        (infinite without it), and one entry a round.
 
     Raises:
-        NotConverged: if the rounds run out and ``throw``.
+        NotConverged: if the restricted solver fails or the rounds run out.
     """
-    history: list[dict[str, float]] = []
-    began, patterns, lowest = time.perf_counter(), first, np.inf
-    for _ in range(rounds):
-        restricted = problem.architecture.program(problem, patterns)
-        optimum = reference.solve_primal(restricted, throw)
-        new, largest = improving_blocks(program, optimum.nu, tolerance / 10)
+    X, beta, penalised = problem.design, problem.beta, problem.architecture.penalised(problem)
+    rng, began = np.random.default_rng(seed), time.perf_counter()
+    columns, before, values = Columns.of(X, *first), None, [np.inf]
+    history: list[dict[str, Any]] = []
+    stage, bound, open_gap = 0, np.inf, np.inf
+    for number in range(rounds):
+        program = columns.program(problem)
+        aim = max(tolerance / 4, (1e-3, 1e-4, 1e-8)[stage])
+        optimum, how = _solve(program, before, aim)
+        carrying = _carrying(program, optimum)
+        sharp = stage > 0
+        found, ratio, count = _search(
+            X, penalised, beta, optimum, columns, carrying, rng, sharp, tolerance
+        )
+        open_gap = judge_value(program, optimum.nu, optimum.value, max(1.0, ratio))
         history.append(
             {
+                "round": number,
                 "value": optimum.value,
-                "patterns": len(patterns),
-                "price_ratio": largest,
+                "blocks": len(columns.signs),
+                "active": int(carrying.sum()),
+                "price_ratio": ratio,
+                "open_gap": open_gap,
+                "climbs": count,
+                "solver": how,
                 "seconds": time.perf_counter() - began,
             }
         )
-        if not len(new):
-            return replace(optimum, history=tuple(history)), restricted, tuple(history)
-        added = program.patterns[np.unique(program.atoms.index[new])]
-        grown = patterns.union(added)
-        if len(grown) == len(patterns):  # nothing new: accuracy is used up
-            return replace(optimum, history=tuple(history)), restricted, tuple(history)
-        # Patterns that carry nothing go, but only after progress: where the dual is not unique
-        # (hinge), dropping at equal values can cycle.
-        if optimum.value < lowest - 1e-9 * abs(optimum.value):
-            sizes = restricted.gauge.value(optimum.theta)
-            carrying = np.unique(restricted.atoms.index[sizes > 1e-7 * sizes.max(initial=0.0)])
-            lowest, grown = optimum.value, patterns[carrying].union(added)
-        patterns = grown
-    sentence = f"Column generation ran {rounds} rounds without closing its gap."
-    if throw:
-        raise NotConverged(sentence + " Pass start= with trained networks, or throw=False.")
-    return replace(optimum, status=sentence), restricted, tuple(history)
-
-
-def improving_blocks(program: Program, nu: Floats, tolerance: float) -> tuple[np.ndarray, float]:
-    """Return blocks that price above β, the steepest of each neighbourhood, and max price / β.
-
-    Neighbouring cells see almost the same neuron, so a cell is taken first if its own gradient
-    lies inside it (a local maximum of the price over the sphere); only when there are no such
-    cells above β are all blocks priced one by one.
-    """
-    beta = program.beta
-    xi = program.atoms.adjoint(nu)
-    sizes = program.gauge.polar(xi)
-    if program.cones is None:
-        above = np.flatnonzero(sizes > beta * (1 + tolerance))
-        return above[np.argsort(-sizes[above])[:ADDED]], float(sizes.max(initial=0.0)) / beta
-    if program.gauge.penalised.all():
-        inside = _contains_own_gradient(program, xi) & (sizes > beta * (1 + tolerance))
-        found = np.flatnonzero(inside)
-        if len(found) >= 3:
-            best = found[np.argsort(-sizes[found])[:ADDED]]
-            return best, float(sizes[best[0]]) / beta
-    exact = prices(program, nu, settled=beta)
-    above = np.flatnonzero(exact > beta * (1 + tolerance))
-    order = above[np.argsort(-exact[above])]
-    return _spread(program, order), float(exact.max(initial=0.0)) / beta
-
-
-def _contains_own_gradient(program: Program, xi: Floats) -> np.ndarray:
-    """Return for every block whether ξ_g lies in the cone of its pattern."""
-    assert program.cones is not None
-    inside = np.empty(len(xi), dtype=bool)
-    masks, index = program.cones.masks, program.cones.index
-    for begin in range(0, len(xi), 65536):
-        chunk = slice(begin, begin + 65536)
-        inside[chunk] = ((xi[chunk] @ program.cones.design.T >= 0) == masks[index[chunk]]).all(1)
-    return inside
-
-
-def _spread(program: Program, order: np.ndarray) -> np.ndarray:
-    """Return up to `ADDED` blocks of ``order``, skipping near-copies of ones already taken."""
-    taken: list[int] = []
-    atoms = program.atoms
-    for block in order:
-        mask = atoms.masks[atoms.index[block]]
-        near = [
-            t
-            for t in taken
-            if atoms.signs[t] == atoms.signs[block]
-            and (atoms.masks[atoms.index[t]] != mask).sum() <= 1
-        ]
-        if not near:
-            taken.append(int(block))
-        if len(taken) == ADDED:
+        settled = sharp and open_gap <= tolerance and optimum.gap <= tolerance
+        if settled or not len(found.signs):
+            if stage < 2 and optimum.gap > max(tolerance / 2, 1e-8):
+                stage, before = stage + 1, None
+                if not sharp:
+                    continue
+                columns = columns.take(carrying)
+                continue
+            if everything is None:
+                break
+            target = beta * (1 + tolerance / 10)
+            bound, gates, signs = everything(optimum.nu, target)
+            history[-1]["bound"] = bound / beta
+            if not len(signs):
+                break
+            found = Columns.of(X, gates, signs)
+        if stage == 0 and ratio < 1.03:
+            stage = 1
+        elif stage == 1 and (ratio < 1.002 or values[-1] - optimum.value < 1e-5 * optimum.value):
+            stage = 2
+        values.append(optimum.value)
+        old = columns.take(carrying)
+        before = (optimum.theta[carrying], optimum.constant) if optimum.gap <= 1e-7 else None
+        columns = Columns.of(
+            X, np.vstack([old.gates, found.gates]), np.concatenate([old.signs, found.signs])
+        )
+        if len(columns.signs) == len(old.signs):  # nothing new: accuracy is used up
             break
-    return np.asarray(taken, dtype=np.int64)
+    else:
+        raise NotConverged(
+            f"Column generation ran {rounds} rounds and still leaves a relative gap of "
+            f"{open_gap:.1e}. Pass start= with trained networks, or raise the tolerance."
+        )
+    return replace(optimum, history=tuple(history)), program, bound, tuple(history)
+
+
+def _solve(
+    program: Program, before: tuple[Floats, Floats] | None, aim: float
+) -> tuple[Optimum, str]:
+    """Solve the restricted program: by Newton from the last round if little is new."""
+    if before is not None and program.atoms.size - len(before[0]) <= FEW:
+        theta = np.zeros((program.atoms.size, program.atoms.dimension))
+        theta[: len(before[0])] = before[0]
+        optimum = restricted.resume(program, theta, before[1])
+        if optimum is not None and optimum.gap <= aim:
+            return optimum, "newton"
+    return restricted.minimise(program, aim, throw=False), "interior"
+
+
+def _carrying(program: Program, optimum: Optimum) -> NDArray[np.bool_]:
+    """Return the blocks that are non-zero at the optimum, as far as its accuracy can tell.
+
+    A block goes to zero or its price to β: the one that is further on its way, both relative,
+    decides.  Without multipliers only dust goes.
+    """
+    sizes = program.gauge.value(optimum.theta)
+    largest = float(sizes.max(initial=0.0))
+    if optimum.multipliers is None or program.cones is None or optimum.gap <= 1e-7:
+        return sizes > 1e-7 * largest
+    sides = np.where(program.cones.masks[program.cones.index], 1.0, -1.0)
+    rest = program.atoms.adjoint(optimum.nu) + (sides * optimum.multipliers) @ program.cones.design
+    short = 1 - np.minimum(program.gauge.value(rest) / program.beta, 1)
+    return sizes > 0.1 * short * largest
+
+
+def _search(
+    X: Floats,
+    penalised: NDArray[np.bool_],
+    beta: float,
+    optimum: Optimum,
+    columns: Columns,
+    carrying: NDArray[np.bool_],
+    rng: np.random.Generator,
+    sharp: bool,
+    tolerance: float,
+) -> tuple[Columns, float, int]:
+    """Search both signs; return new columns, the largest price over β, and the climbs made."""
+    gates, signs, largest, count = [], [], 0.0, 0
+    p = X.shape[1]
+    for sign in (1.0, -1.0):
+        near = optimum.theta[carrying & (columns.signs == sign)]
+        norms = np.linalg.norm(near[:, penalised], axis=1)
+        near = near[norms > 0] / norms[norms > 0, None]
+        starts = [rng.standard_normal((RESTARTS, p))]
+        if len(near):
+            around = np.repeat(near, 2, axis=0)
+            starts.append(around + 0.2 / p**0.5 * rng.standard_normal(around.shape))
+        starts = np.vstack(starts)
+        found, best = search.find(
+            X,
+            penalised,
+            sign * optimum.nu,
+            beta,
+            starts,
+            near,
+            ADDED,
+            sharp,
+            tolerance / 10 if sharp else 1e-3,
+        )
+        gates.append(found.gates)
+        signs.append(np.full(len(found.prices), sign))
+        largest, count = max(largest, best), count + len(starts)
+    found = Columns.of(X, np.vstack(gates), np.concatenate(signs))
+    return found, largest / beta, count
