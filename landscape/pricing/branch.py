@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from landscape.arrangements.rows import hyperplanes
 from landscape.errors import BadInput
 
 if TYPE_CHECKING:
@@ -125,18 +126,20 @@ def supremum(
 
 @dataclass(frozen=True)
 class _Form:
-    """The function f in coordinates of the row space, its weights multiplied in.
+    """f(u) = s (linear·u + Σ side_k (row_k·u)_+), in coordinates of the row space.
 
     Attributes:
-        rows: |ν_k| x_k, shape (n, r), without the samples that say nothing.
+        rows: |ν_k| x_k, shape (n, r), one a hyperplane, without samples that say nothing.
         side: the signs of ν_k, shape (n,).
+        linear: what merging samples of one hyperplane leaves, shape (r,).
         lift: orthonormal, shape (p, r): u = lift @ coordinates.
         size: Σ |ν_k| ‖x_k‖, a Lipschitz constant of f.
-        allowance: what the reduction and the sums over samples may lose by rounding.
+        allowance: what the reduction and the sums over samples lose by rounding.
     """
 
     rows: Floats
     side: Floats
+    linear: Floats
     lift: Floats
     size: float
     allowance: float
@@ -160,15 +163,46 @@ def _reduced(X: Floats, nu: Floats) -> _Form:
     weighted = np.abs(nu[used])[:, None] * X[used]
     size = float(np.linalg.norm(weighted, axis=1).sum())
     if size == 0.0:
-        return _Form(np.zeros((0, 0)), np.zeros(0), np.zeros((X.shape[1], 0)), 0.0, 0.0)
+        nothing = np.zeros(0)
+        return _Form(np.zeros((0, 0)), nothing, nothing, np.zeros((X.shape[1], 0)), 0.0, 0.0)
     n, p = weighted.shape
     _, sigma, directions = np.linalg.svd(weighted, full_matrices=False)
     lift = directions[sigma > max(n, p) * EPSILON * sigma[0]].T
-    rows = weighted @ lift
+    rows, r = weighted @ lift, lift.shape[1]
     # What the kept directions miss, and their own lack of orthogonality, is charged in full.
     lost = float(np.linalg.norm(weighted - rows @ lift.T, axis=1).sum())
-    r = rows.shape[1]
-    return _Form(rows, np.sign(nu[used]), lift, size, lost + 8 * r * (n + p + 16) * EPSILON * size)
+    rows, side, linear, moved = _merged(X[used], rows, np.sign(nu[used]))
+    allowance = lost + moved + 16 * r * (n + p + 16) * EPSILON * size
+    return _Form(rows, side, linear, lift, size, allowance)
+
+
+def _merged(X: Floats, rows: Floats, side: Floats) -> tuple[Floats, Floats, Floats, float]:
+    """Merge samples on one hyperplane: a(t)_+ + b(−t)_+ = (a + b)(t)_+ − b t.
+
+    Left apart, two of opposite sides would hide a maximiser on their kink from the relaxation.
+
+    Returns:
+        Rows, sides, the linear part and a bound on what collinearity up to rounding has moved.
+    """
+    owner = hyperplanes(X).owner
+    linear, moved, gone = np.zeros(rows.shape[1]), 0.0, np.zeros(len(rows), dtype=bool)
+    rows, side = rows.copy(), side.copy()
+    sizes = np.linalg.norm(rows, axis=1)
+    for head in np.flatnonzero(np.bincount(owner[owner >= 0], minlength=1) > 1):
+        group = np.flatnonzero(owner == head)
+        unit = rows[group[0]] / sizes[group[0]]
+        along = rows[group] @ unit
+        apart = np.linalg.norm(rows[group] - along[:, None] * unit, axis=1)
+        same = apart <= 64 * EPSILON * sizes[group]
+        moved += float(apart[same].sum())
+        group, along = group[same], along[same]
+        ahead, behind = side[group] * np.maximum(along, 0), side[group] * np.maximum(-along, 0)
+        gone[group[1:]] = True
+        linear -= behind.sum() * unit
+        weight = float(ahead.sum() + behind.sum())
+        rows[group[0]], side[group[0]] = abs(weight) * unit, np.sign(weight)
+    gone |= side == 0
+    return rows[~gone], side[~gone], linear, moved
 
 
 @dataclass
@@ -242,8 +276,10 @@ class _Cones:
         order = np.argsort(-cut.sum(axis=1), kind="stable")
         self.form, self.nodes = form, nodes.take(order)
         self.values, self.convex, self.cut = values[order], convex[order], cut[order]
-        # P at the rays; concave samples that are not cut have one tangent.
-        self.top = np.einsum("nik,nk->ni", np.maximum(self.values, 0), self.convex.astype(float))
+        # P at the rays, without and with the linear part.
+        self.peak = np.einsum("nik,nk->ni", np.maximum(self.values, 0), self.convex.astype(float))
+        self.top = self.peak + self.nodes.sign[:, None] * (self.nodes.rays @ form.linear)
+        # Concave samples that are not cut have one tangent.
         self.slopes = np.where(self.cut, self.nodes.slopes, (on & ~convex)[order]).astype(float)
         count = len(order)
         self.bound = self.nodes.bound.copy()
@@ -270,7 +306,7 @@ class _Cones:
                 break
             descent.keep(undecided)
         convex = np.maximum(self.values.sum(axis=1), 0.0)
-        slack = self.top.sum(axis=1) - (convex * self.convex).sum(axis=1)
+        slack = self.peak.sum(axis=1) - (convex * self.convex).sum(axis=1)
         tight = slack <= 1e-14 * self.form.size  # the relaxation is f itself
         for node in np.flatnonzero((self.bound > limit) & (tight | (self.low <= limit))):
             self._solve(int(node))
@@ -305,7 +341,7 @@ class _Cones:
         convex = self.convex[which]
         concave = (values * ~convex).sum(axis=1)
         low = (weights * self.top[which]).sum(axis=1) - concave
-        value = (values * convex).sum(axis=1) - concave
+        value = (values * convex).sum(axis=1) - concave + nodes.sign * (u @ form.linear)
         better = value > self.value[which]
         self.low[which] = np.maximum(self.low[which], low)
         self.value[which] = np.where(better, value, self.value[which])
@@ -352,13 +388,13 @@ class _Cones:
 
     def _edges(self, which: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Choose the edge whose bisection lowers the envelope of P most at the found point."""
-        values, top, rays = self.values[which], self.top[which], self.nodes.rays[which]
+        values, peak, rays = self.values[which], self.peak[which], self.nodes.rays[which]
         weights, convex = self.weights[which], self.convex[which].astype(float)
-        pairs = np.array(list(itertools.combinations(range(top.shape[1]), 2)))
+        pairs = np.array(list(itertools.combinations(range(peak.shape[1]), 2)))
         gain, edge = np.empty((2, len(pairs), len(which)))
         for k, (i, j) in enumerate(pairs):
             joint = np.einsum("nk,nk->n", np.maximum(values[:, i] + values[:, j], 0.0), convex)
-            gain[k] = (top[:, i] + top[:, j] - joint) * np.minimum(weights[:, i], weights[:, j])
+            gain[k] = (peak[:, i] + peak[:, j] - joint) * np.minimum(weights[:, i], weights[:, j])
             edge[k] = np.linalg.norm(rays[:, i] - rays[:, j], axis=1)
         gain += 1e-3 * edge * np.abs(self.bound[which])
         gain[edge < ROUND * edge.max(axis=0)] = -1.0
