@@ -1,0 +1,459 @@
+r"""The largest price over all activation patterns, without a list of them: branch and bound.
+
+.. math:: \sup_{\|u\| \le 1} f(u), \qquad f(u) = s \sum_k ν_k (x_k^⊤u)_+, \quad s = ±1,
+
+is bounded on simplicial cones :math:`u = \sum_i c_i r_i`, c ≥ 0, spanned by unit rays r_i.  There
+f is the sum of a convex part P (samples with s ν_k > 0) and a concave one, so that
+
+.. math::
+
+    f(u) \le \sum_i c_i P(r_i) − \sum_{sν_k<0} |ν_k|\, t_k\, x_k^⊤u \le \|g\|
+    \quad \text{for any } t ∈ [0, 1]^n \text{ and any } g \text{ with }
+    r_i^⊤g \ge P(r_i) − \sum_{sν_k<0} |ν_k|\, t_k\, x_k^⊤r_i .
+
+The first step is the concave envelope of P on the cone (conical branch and bound: Tuy, 1964; Horst
+and Tuy, Global Optimization, 1996), the second is weak duality, tight at the best (t, g): a least
+squares problem with bounds.  So a cone that no hyperplane of a sample with s ν_k > 0 cuts is
+settled exactly, wherever on kinks its maximiser lies, and a search at an optimal dual point ends
+after finitely many splits although many prices equal β there.
+
+Whatever t and g are found by, the inequality is checked for the numbers as they are, with an
+allowance for rounding: bounds hold in floating point, at every moment of the search.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import lsq_linear
+
+from landscape.arrangements.rows import hyperplanes
+from landscape.errors import BadInput
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from landscape.programs import Floats
+
+EPSILON = float(np.finfo(np.float64).eps)
+CHUNK = 2048  # nodes in one block of work
+ROUNDS = 6  # of two sweeps of coordinate descent each, before a node is solved by an active set
+ROUND = 0.25  # edges shorter than this share of a cone's longest are not split
+FLAT = 1e10  # a cone whose inverse is larger than this is not split any more
+
+
+@dataclass(frozen=True)
+class Supremum:
+    """What is known of the largest price over all patterns.
+
+    Attributes:
+        bound: no pattern prices above this; valid in floating point.
+        attained: the price at ``direction``, so the supremum is at least this (up to rounding).
+        direction: a unit vector u, shape (p,).
+        sign: the sign s of the block that attains it, ±1.
+        exact: whether the question is settled: ``bound`` is at most the target, or at most
+            ``attained`` up to the tolerance or rounding.
+        nodes: how many cones were bounded.
+    """
+
+    bound: float
+    attained: float
+    direction: Floats = field(repr=False)
+    sign: int
+    exact: bool
+    nodes: int
+
+
+def supremum(
+    design: ArrayLike,
+    nu: ArrayLike,
+    *,
+    target: float = 0.0,
+    tolerance: float = 1e-9,
+    nodes: int = 200_000,
+) -> Supremum:
+    r"""Bound :math:`\max_{s=±1} \sup_{\|u\|\le1} s \sum_k ν_k (x_k^⊤u)_+` by branch and bound.
+
+    Args:
+        design: rows x_k, shape (n, p).
+        nu: dual point, shape (n,).
+        target: cones are no longer split once they are known to hold no price above it; 0 asks
+            for the supremum itself.
+        tolerance: relative accuracy asked of the supremum where it is above the target.
+        nodes: bound at most this many cones; the bound that stands then is returned.
+
+    Returns:
+        The bound, the best direction found, and whether the two settle the question.
+
+    Raises:
+        BadInput: for shapes that disagree or numbers that are not finite.
+
+    Example:
+        >>> found = supremum([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0])
+        >>> found.exact, round(found.attained, 9), found.sign
+        (True, 5.0, 1)
+    """
+    form = _reduced(*_checked(design, nu))
+    frontier = _roots(form)
+    best, where, sign = 0.0, np.zeros(form.rows.shape[1]), 1
+    limit = max(target, 4.0 * form.allowance)
+    settled, done = 0.0, 0
+    while len(frontier.sign) and done < nodes:
+        # Largest bounds first; large shares at a time, so that copying stays cheap.
+        share = min(max(CHUNK, len(frontier.sign) // 4), nodes - done)
+        order = np.argsort(-frontier.bound, kind="stable")
+        batch, frontier = frontier.take(order[:share]), frontier.take(order[share:])
+        done += len(batch.sign)
+        children = []
+        for begin in range(0, len(batch.sign), CHUNK):
+            cones = _Cones(form, batch.take(slice(begin, begin + CHUNK)))
+            top = cones.tighten(max(limit, best * (1.0 + tolerance), best + 4.0 * form.allowance))
+            if top > best:
+                best, where, sign = cones.incumbent()
+            limit = max(limit, best * (1.0 + tolerance), best + 4.0 * form.allowance)
+            children.append(cones.split(limit))
+            settled = max(settled, cones.settled)
+        frontier = _Nodes.joined([frontier, *children])
+        closed = frontier.bound <= limit
+        settled = max(settled, float(frontier.bound[closed].max(initial=0.0)))
+        frontier = frontier.take(~closed)
+    bound = max(settled, float(frontier.bound.max(initial=0.0)))
+    return Supremum(bound, best, form.lift @ where, sign, bound <= limit, done)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """f(u) = s (linear·u + Σ side_k (row_k·u)_+), in coordinates of the row space.
+
+    Attributes:
+        rows: |ν_k| x_k, shape (n, r), one a hyperplane, without samples that say nothing.
+        side: the signs of ν_k, shape (n,).
+        linear: what merging samples of one hyperplane leaves, shape (r,).
+        lift: orthonormal, shape (p, r): u = lift @ coordinates.
+        size: Σ |ν_k| ‖x_k‖, a Lipschitz constant of f.
+        allowance: what the reduction and the sums over samples lose by rounding.
+    """
+
+    rows: Floats
+    side: Floats
+    linear: Floats
+    lift: Floats
+    size: float
+    allowance: float
+
+
+def _checked(design: ArrayLike, nu: ArrayLike) -> tuple[Floats, Floats]:
+    """Return both as arrays, or refuse them."""
+    X, weights = np.asarray(design, dtype=np.float64), np.asarray(nu, dtype=np.float64)
+    if X.ndim != 2 or weights.shape != X.shape[:1]:
+        raise BadInput(
+            f"design has shape {X.shape} and nu {weights.shape}: they must be (n, p) and (n,)."
+        )
+    if not (np.isfinite(X).all() and np.isfinite(weights).all()):
+        raise BadInput("design or nu has NaN or infinite entries: a price needs finite numbers.")
+    return X, weights
+
+
+def _reduced(X: Floats, nu: Floats) -> _Form:
+    """Drop what has no weight and turn the row space to its singular vectors."""
+    used = (nu != 0) & X.any(axis=1)
+    weighted = np.abs(nu[used])[:, None] * X[used]
+    size = float(np.linalg.norm(weighted, axis=1).sum())
+    if size == 0.0:
+        nothing = np.zeros(0)
+        return _Form(np.zeros((0, 0)), nothing, nothing, np.zeros((X.shape[1], 0)), 0.0, 0.0)
+    n, p = weighted.shape
+    _, sigma, directions = np.linalg.svd(weighted, full_matrices=False)
+    lift = directions[sigma > max(n, p) * EPSILON * sigma[0]].T
+    rows, r = weighted @ lift, lift.shape[1]
+    # What the kept directions miss, and their own lack of orthogonality, is charged in full.
+    lost = float(np.linalg.norm(weighted - rows @ lift.T, axis=1).sum())
+    rows, side, linear, moved = _merged(X[used], rows, np.sign(nu[used]))
+    allowance = lost + moved + 16 * r * (n + p + 16) * EPSILON * size
+    return _Form(rows, side, linear, lift, size, allowance)
+
+
+def _merged(X: Floats, rows: Floats, side: Floats) -> tuple[Floats, Floats, Floats, float]:
+    """Merge samples on one hyperplane: a(t)_+ + b(−t)_+ = (a + b)(t)_+ − b t.
+
+    Left apart, two of opposite sides would hide a maximiser on their kink from the relaxation.
+
+    Returns:
+        Rows, sides, the linear part and a bound on what collinearity up to rounding has moved.
+    """
+    owner = hyperplanes(X).owner
+    linear, moved, gone = np.zeros(rows.shape[1]), 0.0, np.zeros(len(rows), dtype=bool)
+    rows, side = rows.copy(), side.copy()
+    sizes = np.linalg.norm(rows, axis=1)
+    for head in np.flatnonzero(np.bincount(owner[owner >= 0], minlength=1) > 1):
+        group = np.flatnonzero(owner == head)
+        unit = rows[group[0]] / sizes[group[0]]
+        along = rows[group] @ unit
+        apart = np.linalg.norm(rows[group] - along[:, None] * unit, axis=1)
+        same = apart <= 64 * EPSILON * sizes[group]
+        moved += float(apart[same].sum())
+        group, along = group[same], along[same]
+        ahead, behind = side[group] * np.maximum(along, 0), side[group] * np.maximum(-along, 0)
+        gone[group[1:]] = True
+        linear -= behind.sum() * unit
+        weight = float(ahead.sum() + behind.sum())
+        rows[group[0]], side[group[0]] = abs(weight) * unit, np.sign(weight)
+    gone |= side == 0
+    return rows[~gone], side[~gone], linear, moved
+
+
+@dataclass
+class _Nodes:
+    """Simplicial cones that are still open, one a row.
+
+    Attributes:
+        rays: unit rays r_i, all in one orthant, shape (N, r, r).
+        inverse: the inverses of ``rays``: c = u @ inverse, shape (N, r, r).
+        sign: the sign s, shape (N,).
+        slopes: tangents t_k to begin with, shape (N, n); halves a double's memory.
+        depth: number of splits, shape (N,).
+        bound: what f is known not to exceed, shape (N,).
+    """
+
+    rays: Floats
+    inverse: Floats
+    sign: Floats
+    slopes: NDArray[np.float32]
+    depth: NDArray[np.int64]
+    bound: Floats
+
+    def take(self, which: object) -> _Nodes:
+        """Return some of the nodes."""
+        return _Nodes(*(getattr(self, f.name)[which] for f in fields(self)))
+
+    @staticmethod
+    def joined(parts: list[_Nodes]) -> _Nodes:
+        """Return the nodes of all parts."""
+        return _Nodes(
+            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Nodes))
+        )
+
+
+def _roots(form: _Form) -> _Nodes:
+    """Return the orthants, for both signs."""
+    n, r = form.rows.shape
+    if r == 0:
+        shape = (0, 0, 0)
+        empty = np.zeros(0)
+        return _Nodes(
+            np.zeros(shape), np.zeros(shape), empty, np.zeros((0, n), np.float32),
+            np.zeros(0, np.int64), empty,
+        )  # fmt: skip
+    corners = np.array(list(itertools.product([1.0, -1.0], repeat=r)))
+    rays = np.tile(corners[:, :, None] * np.eye(r), (2, 1, 1))
+    sign = np.repeat([1.0, -1.0], len(corners))
+    return _Nodes(
+        rays=rays,
+        inverse=rays.copy(),
+        sign=sign,
+        slopes=np.full((len(rays), n), 0.5, dtype=np.float32),
+        depth=np.zeros(len(rays), dtype=np.int64),
+        bound=np.full(len(rays), form.size * (1 + EPSILON * n) + form.allowance),
+    )
+
+
+class _Cones:
+    """One block of nodes while it is being bounded, sorted by how many samples matter.
+
+    Attributes:
+        settled: the largest bound among the nodes that `split` did not split.
+    """
+
+    def __init__(self, form: _Form, nodes: _Nodes) -> None:
+        n, r = form.rows.shape
+        values = (nodes.rays.reshape(-1, r) @ form.rows.T).reshape(-1, r, n)
+        convex = nodes.sign[:, None] * form.side > 0
+        on, off = (values > 0).any(axis=1), (values < 0).any(axis=1)
+        cut = on & off & ~convex
+        order = np.argsort(-cut.sum(axis=1), kind="stable")
+        self.form, self.nodes = form, nodes.take(order)
+        self.values, self.convex, self.cut = values[order], convex[order], cut[order]
+        # P at the rays, without and with the linear part.
+        self.peak = np.einsum("nik,nk->ni", np.maximum(self.values, 0), self.convex.astype(float))
+        self.top = self.peak + self.nodes.sign[:, None] * (self.nodes.rays @ form.linear)
+        # Concave samples that are not cut have one tangent.
+        self.slopes = np.where(self.cut, self.nodes.slopes, (on & ~convex)[order]).astype(float)
+        count = len(order)
+        self.bound = self.nodes.bound.copy()
+        self.low = np.full(count, -np.inf)  # the relaxation's own value at `weights`
+        self.value = np.full(count, -np.inf)  # f there
+        self.weights = np.zeros((count, r))  # coordinates c of a point of the cone
+        self.settled = 0.0
+
+    def tighten(self, limit: float) -> float:
+        """Bound all nodes, with effort only where it can decide; return the best value of f."""
+        live = np.arange(len(self.bound))
+        descent = _Descent(self, live)
+        for _ in range(ROUNDS):
+            descent.sweep()
+            descent.sweep()
+            live = descent.nodes
+            self.slopes[live] = descent.slopes()
+            self._record(live, descent.g.T)
+            limit = max(limit, float(self.value[live].max(initial=0.0)))
+            # Below the limit a node is settled; where the relaxation itself is above, only a
+            # split can help.
+            undecided = (self.bound[live] > limit) & (self.low[live] <= limit)
+            if not undecided.any():
+                break
+            descent.keep(undecided)
+        convex = np.maximum(self.values.sum(axis=1), 0.0)
+        slack = self.peak.sum(axis=1) - (convex * self.convex).sum(axis=1)
+        tight = slack <= 1e-14 * self.form.size  # the relaxation is f itself
+        for node in np.flatnonzero((self.bound > limit) & (tight | (self.low <= limit))):
+            self._solve(int(node))
+        return float(self.value.max())
+
+    def incumbent(self) -> tuple[float, Floats, int]:
+        """Return the best value of f found in the block, its unit direction and its sign."""
+        best = int(self.value.argmax())
+        u = self.weights[best] @ self.nodes.rays[best]
+        return float(self.value[best]), u / np.linalg.norm(u), int(self.nodes.sign[best])
+
+    def _record(self, which: NDArray[np.intp], g: Floats) -> None:
+        """Take over what vectors ``g`` and the slopes prove, and try their directions."""
+        form, nodes, r = self.form, self.nodes.take(which), g.shape[1]
+        size = np.linalg.norm(g, axis=1)
+        drag = self.slopes[which] @ form.rows
+        missing = self.top[which] - np.einsum("nij,nj->ni", nodes.rays, g + drag)
+        # On the cone Σ c_i ≤ √r ‖u‖, because its rays lie in one orthant.
+        bound = size + np.sqrt(r) * np.maximum(missing.max(axis=1), 0.0)
+        rounding = 16 * (r + 4) ** 2 * EPSILON * (size + form.size)
+        # Rays are rounded: a split may miss points, as far from it as their rounding.
+        rounding = rounding + 8 * EPSILON * nodes.depth * form.size
+        self.bound[which] = np.minimum(self.bound[which], bound + rounding + form.allowance)
+        # The maximiser of the relaxation is g/‖g‖ where (t, g) are optimal; move it into the cone.
+        weights = np.maximum(np.einsum("nj,nji->ni", g, nodes.inverse), 0.0)
+        u = np.einsum("ni,nij->nj", weights, nodes.rays)
+        length = np.linalg.norm(u, axis=1)
+        good = length > 0
+        weights[good] /= length[good, None]
+        u[good] /= length[good, None]
+        values = np.maximum(u @ form.rows.T, 0.0)
+        convex = self.convex[which]
+        concave = (values * ~convex).sum(axis=1)
+        low = (weights * self.top[which]).sum(axis=1) - concave
+        value = (values * convex).sum(axis=1) - concave + nodes.sign * (u @ form.linear)
+        better = value > self.value[which]
+        self.low[which] = np.maximum(self.low[which], low)
+        self.value[which] = np.where(better, value, self.value[which])
+        self.weights[which[better]] = weights[better]
+
+    def _solve(self, node: int) -> None:
+        """Find one node's best (t, g) by an active set method."""
+        cut, inverse = np.flatnonzero(self.cut[node]), self.nodes.inverse[node]
+        self.slopes[node, cut] = 0.0
+        start = inverse @ self.top[node] - self.slopes[node] @ self.form.rows
+        columns = np.hstack([self.form.rows[cut].T, -inverse])
+        high = np.concatenate([np.ones(len(cut)), np.full(len(inverse), np.inf)])
+        found = lsq_linear(columns, start, (0.0, high), method="bvls", tol=1e-15)
+        self.slopes[node, cut] = np.clip(found.x[: len(cut)], 0.0, 1.0)
+        self._record(np.array([node]), (start - columns @ found.x)[None])
+
+    def split(self, limit: float) -> _Nodes:
+        """Return the children of the nodes whose bound is above ``limit``."""
+        width = np.linalg.norm(self.nodes.inverse, axis=(1, 2))
+        r = self.top.shape[1]
+        split = (self.bound > limit) & (width < FLAT) & (r > 1)
+        self.settled = float(self.bound[~split].max(initial=0.0))
+        which = np.flatnonzero(split)
+        nodes, every = self.nodes.take(which), np.arange(len(which))
+        if len(which) == 0:
+            return nodes
+        first, second = self._edges(which)
+        middle = nodes.rays[every, first] + nodes.rays[every, second]
+        length = np.linalg.norm(middle, axis=1)[:, None]
+        children = []
+        for old, kept in ((first, second), (second, first)):
+            rays, inverse = nodes.rays.copy(), nodes.inverse.copy()
+            rays[every, old] = middle / length
+            # u = … + c_old r_old + c_kept r_kept = … + c_old ‖·‖ middle + (c_kept − c_old) r_kept
+            inverse[every, :, kept] -= inverse[every, :, old]
+            inverse[every, :, old] *= length
+            children.append(
+                _Nodes(
+                    rays, inverse, nodes.sign, self.slopes[which].astype(np.float32),
+                    nodes.depth + 1, self.bound[which],
+                )
+            )  # fmt: skip
+        return _Nodes.joined(children)
+
+    def _edges(self, which: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Choose the edge whose bisection lowers the envelope of P most at the found point."""
+        values, peak, rays = self.values[which], self.peak[which], self.nodes.rays[which]
+        weights, convex = self.weights[which], self.convex[which].astype(float)
+        pairs = np.array(list(itertools.combinations(range(peak.shape[1]), 2)))
+        gain, edge = np.empty((2, len(pairs), len(which)))
+        for k, (i, j) in enumerate(pairs):
+            joint = np.einsum("nk,nk->n", np.maximum(values[:, i] + values[:, j], 0.0), convex)
+            gain[k] = (peak[:, i] + peak[:, j] - joint) * np.minimum(weights[:, i], weights[:, j])
+            edge[k] = np.linalg.norm(rays[:, i] - rays[:, j], axis=1)
+        gain += 1e-3 * edge * np.abs(self.bound[which])
+        gain[edge < ROUND * edge.max(axis=0)] = -1.0
+        chosen = pairs[gain.argmax(axis=0)]
+        return chosen[:, 0], chosen[:, 1]
+
+
+class _Descent:
+    """Coordinate descent for min ‖g‖ over tangents and multipliers, on many nodes at once.
+
+    g = inverse·(P(r_i) + μ_i)_i − Σ_k t_k |ν_k| x_k over 0 ≤ t ≤ 1 and μ ≥ 0.  Arrays have their
+    nodes last, and nodes with many cut samples come first, so that one step is one slice.
+    """
+
+    def __init__(self, cones: _Cones, nodes: NDArray[np.intp]) -> None:
+        count = cones.cut[nodes].sum(axis=1)
+        node, row = np.nonzero(cones.cut[nodes])
+        place = np.arange(len(node)) - (np.cumsum(count) - count)[node]
+        listed = np.zeros((int(count.max(initial=0)), len(nodes)), dtype=np.intp)
+        listed[place, node] = row
+        rows, inverse = cones.form.rows, cones.nodes.inverse[nodes]
+        start = np.einsum("nij,nj->ni", inverse, cones.top[nodes]) - cones.slopes[nodes] @ rows
+        self.cones, self.nodes, self.count, self.listed = cones, nodes, count, listed
+        self.g = np.ascontiguousarray(start.T)  # (r, N)
+        self.rows = np.ascontiguousarray(rows[listed].transpose(0, 2, 1))  # (m, r, N)
+        self.t = np.take_along_axis(cones.slopes[nodes].T, listed, axis=0)  # (m, N)
+        self.duals = np.ascontiguousarray(inverse.transpose(2, 1, 0))  # (r, r, N)
+        self.mu = np.zeros_like(self.g)
+        self.row_size = np.maximum((self.rows**2).sum(axis=1), 1e-300)
+        self.dual_size = (self.duals**2).sum(axis=1)
+
+    def sweep(self) -> None:
+        """Minimise ‖g‖ over every coordinate in turn."""
+        g = self.g
+        for dual, mu, size in zip(self.duals, self.mu, self.dual_size, strict=True):
+            step = np.maximum(-(g * dual).sum(axis=0) / size, -mu)
+            g += dual * step
+            mu += step
+        ends = len(self.count) - np.searchsorted(
+            self.count[::-1], np.arange(1, len(self.t) + 1), side="left"
+        )
+        for k, end in enumerate(ends):
+            row, t = self.rows[k, :, :end], self.t[k, :end]
+            new = np.clip(t + (g[:, :end] * row).sum(axis=0) / self.row_size[k, :end], 0.0, 1.0)
+            g[:, :end] -= row * (new - t)
+            t[:] = new
+
+    def slopes(self) -> Floats:
+        """Return the tangents of all samples, shape (N, n)."""
+        slopes = self.cones.slopes[self.nodes]
+        place, node = np.nonzero(np.arange(len(self.t))[:, None] < self.count)
+        slopes[node, self.listed[place, node]] = self.t[place, node]
+        return slopes
+
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        """Go on with some of the nodes."""
+        self.nodes, self.count = self.nodes[which], self.count[which]
+        m = int(self.count.max(initial=0))
+        for name in ("g", "mu", "duals", "dual_size"):
+            setattr(self, name, np.ascontiguousarray(getattr(self, name)[..., which]))
+        for name in ("rows", "t", "listed", "row_size"):
+            setattr(self, name, np.ascontiguousarray(getattr(self, name)[:m, ..., which]))
