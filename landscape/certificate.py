@@ -7,10 +7,11 @@ module judges points; it knows neither solvers nor trainers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,17 +21,44 @@ from landscape import arrangements
 from landscape.architectures.base import ConvexPoint
 from landscape.arrangements import Arrangements
 from landscape.errors import BadInput
-from landscape.pricing import EPSILON, free_coordinate_radius, largest_price
+from landscape.pricing import (
+    EPSILON,
+    Supremum,
+    free_coordinate_radius,
+    largest_price,
+    supremum,
+)
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
+    from landscape.losses import Loss
     from landscape.problem import Problem
     from landscape.programs import Program
 
 EXACT = "all patterns, exact"
+RELAXED = "all patterns, relaxed"
+SEARCH = "all patterns, local search"
 GIVEN = "given patterns"
 EFFORT = {"low": 0, "normal": 20_000, "high": 2_000_000}
-"""How many patterns `certify` is ready to enumerate and price at each effort."""
+"""How many cones branch and bound may visit, or how many patterns may be enumerated and priced."""
+
+
+class Bound(NamedTuple):
+    """A lower bound of a program's optimum.
+
+    Attributes:
+        value: the bound.
+        nu: the feasible dual point that gives it, shape (n,).
+        ratio: largest price at the point it was made from, divided by β.
+        scope: which patterns it holds for (see `Certificate`).
+        patterns: how many patterns that are; for all patterns of degenerate rows an upper bound.
+    """
+
+    value: float
+    nu: Floats
+    ratio: float
+    scope: str
+    patterns: int
 
 
 @dataclass(frozen=True)
@@ -45,9 +73,16 @@ class Certificate:
         balance: largest |‖w‖ − |a|| / max(‖w‖, |a|) over the neurons.
         violation: largest −(±x_kᵀu)/(‖x_k‖‖u‖) of the convex point; 0 for a network.
         price_ratio: largest price at the network's own residual, divided by β; 1 at an optimum.
-        scope: "all patterns, exact" or "given patterns"; the dual holds in this scope only.
-        patterns: how many patterns were priced.
-        nu: the feasible dual point that gives ``dual``, shape (n,).
+        scope: what the dual holds for.  "all patterns, exact": every pattern's price is known
+            to the tolerance.  "all patterns, relaxed": a bound of them that may be far from
+            sharp.  "given patterns": the program over some patterns only.  "all patterns, local
+            search": no lower bound at all, but what the dual would be if the search had missed
+            nothing; it names its climbs, and ``relaxed`` is the lower bound.
+        patterns: how many patterns the scope holds; of degenerate rows an upper bound.
+        nu: the dual point that gives ``dual``, shape (n,).
+        relaxed: a rigorous lower bound over all patterns where the scope is "local search";
+            −inf if there is none.
+        climbs: how many local searches found nothing better, where that is the scope.
     """
 
     primal: float
@@ -60,6 +95,8 @@ class Certificate:
     scope: str
     patterns: int
     nu: Floats = field(repr=False)
+    relaxed: float = -np.inf
+    climbs: int = 0
 
     @property
     def gap(self) -> float:
@@ -73,6 +110,12 @@ class Certificate:
 
     def __str__(self) -> str:
         """Return one readable line."""
+        if self.scope == SEARCH:
+            return (
+                f"objective {self.primal:.8g}; {self.climbs} climbs found no neuron to lower it "
+                f"by more than {self.relative_gap:.1e} ({self.scope}; lower bound "
+                f"{self.relaxed:.8g})"
+            )
         return (
             f"objective {self.primal:.8g} ≥ optimum ≥ {self.dual:.8g} "
             f"(relative gap {self.relative_gap:.1e}; {self.scope}, {self.patterns} patterns)"
@@ -93,13 +136,15 @@ def certify(
         problem: the training problem.
         network: a `Network`, a module that the architecture can read (such as
             ``Sequential(Linear, ReLU, Linear)``), or an iterable of them.
-        patterns: price these patterns only, scope "given patterns".  By default all patterns
-            are enumerated and priced if there are few enough for the effort, scope "all
-            patterns, exact"; otherwise the network's own patterns are.
+        patterns: price these patterns only, scope "given patterns".  By default all patterns are
+            priced by branch and bound, scope "all patterns, exact" if it ends and "all patterns,
+            relaxed" if its nodes run out; where neurons are not plain ReLUs with penalised
+            weights, patterns are enumerated instead, and if there are too many of them the
+            network's own patterns are priced.
         dual: dual points to try besides the network's residual (for example
             ``solution.dual``); the best bound is kept.
-        effort: "low" (own patterns only), "normal" (enumerate up to 20 000 patterns) or "high"
-            (up to 2 000 000).
+        effort: "low" (own patterns only), "normal" (20 000 cones or patterns) or "high"
+            (2 000 000).
 
     Returns:
         A `Certificate`, or a list of them for an iterable of networks.
@@ -113,66 +158,112 @@ def certify(
     networks = [network] if isinstance(network, torch.nn.Module) else list(network)
     duals = np.atleast_2d(np.asarray(dual, dtype=np.float64)) if len(dual) else []
     read = [problem.architecture.read(one) for one in networks]
-    scope = GIVEN
-    if patterns is None and EFFORT[effort]:
+    sources: list[Callable[[Floats], Bound]] = []
+    if patterns is not None:
+        program = problem.architecture.program(problem, patterns)
+        sources = [lambda nu: bound_over(program, nu)]
+    elif EFFORT[effort]:
         # Too many to price at this effort: each network is judged on its own patterns.
         with suppress(arrangements.TooManyPatterns):
-            patterns = problem.architecture.all_patterns(problem, EFFORT[effort])
-            scope = EXACT
-    # Bounds hold for the whole problem, so networks share them.
-    bounded: list[tuple[float, Floats]] = []
-    program = None if patterns is None else problem.architecture.program(problem, patterns)
-    if program is not None:
-        bounded = [lower_bound(program, nu)[:2] for nu in duals]
+            sources = [AllPatterns(problem, EFFORT[effort])]
+    shared = [source(nu) for source in sources for nu in duals]
     certificates = []
     for parameters in read:
-        priced = program
-        if priced is None:
+        source, bounds = sources[0] if sources else None, shared
+        if source is None:
             own = arrangements.of(problem.architecture.gates(parameters), problem.design)
-            priced = problem.architecture.program(problem, own)
-            bounded = [lower_bound(priced, nu)[:2] for nu in duals]
-        certificates.append(judge(problem, parameters, priced, bounded, scope))
+            source = partial(bound_over, problem.architecture.program(problem, own))
+            bounds = [source(nu) for nu in duals]
+        certificates.append(judge(problem, parameters, bounds, source))
     return certificates[0] if single else certificates
 
 
 def judge(
     problem: Problem,
     parameters: Parameters,
-    program: Program,
-    bounds: Sequence[tuple[float, Floats]] = (),
-    scope: str = GIVEN,
+    bounds: Sequence[Bound] = (),
+    source: Callable[[Floats], Bound] | None = None,
     violation: float = 0.0,
 ) -> Certificate:
-    """Judge one network against a program, with further lower bounds already at hand.
+    """Judge one network against lower bounds.
 
     Args:
         problem: the training problem.
         parameters: one network.
-        program: the blocks to price.
-        bounds: pairs (lower bound, its feasible dual point) in the same scope.
-        scope: what the program's patterns are.
+        bounds: lower bounds at hand; the best is kept.
+        source: makes one more bound, from the network's own residual.
         violation: cone violation of the convex point that the network came from.
     """
     with torch.no_grad():
         primal = float(problem.objective(parameters))
     point = problem.architecture.lift(problem, parameters)
-    nu = residual(point)
-    own_bound, own_nu, ratio = lower_bound(program, nu)
-    dual, feasible = max([(own_bound, own_nu), *bounds], key=lambda pair: pair[0])
+    own = [] if source is None else [source(residual(point))]
+    best = max([*own, *bounds], key=lambda bound: bound.value)
     slope = -problem.loss.gradient(point.program.fit(point.theta, point.constant), problem.y)
     clarke, wrong, balance = problem.architecture.stationarity(problem, parameters, slope)
     return Certificate(
         primal=primal,
-        dual=dual,
+        dual=best.value,
         stationarity=float(clarke.max(initial=0.0)),
         wrong_ties=float(wrong.max(initial=0.0)),
         balance=float(balance.max(initial=0.0)),
         violation=violation,
-        price_ratio=ratio,
-        scope=scope,
-        patterns=len(program.patterns),
-        nu=feasible,
+        price_ratio=own[0].ratio if own else best.ratio,
+        scope=best.scope,
+        patterns=best.patterns,
+        nu=best.nu,
     )
+
+
+class AllPatterns:
+    """Lower bounds over all activation patterns of a problem.
+
+    Args:
+        problem: the training problem.
+        effort: how many cones branch and bound may visit; for neurons whose price is not
+            ±νᵀ(Xu)_+ with all of u penalised, how many patterns may be enumerated.
+
+    Raises:
+        TooManyPatterns: if patterns must be enumerated and are too many.
+    """
+
+    def __init__(self, problem: Problem, effort: int) -> None:
+        self.problem, self.effort = problem, effort
+        architecture = problem.architecture
+        self.program: Program | None = None
+        if not (architecture.plain_neurons and architecture.penalised(problem).all()):
+            every = architecture.all_patterns(problem, effort)
+            self.program = architecture.program(problem, every)
+
+    def __call__(self, nu: Floats) -> Bound:
+        """Return the bound that a dual point gives."""
+        if self.program is not None:
+            return bound_over(self.program, nu, scope=EXACT)
+        return self.searched(nu)[0]
+
+    def searched(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Supremum]:
+        """Return the bound by branch and bound, and what it found.
+
+        Args:
+            nu: dual point, shape (n,).
+            target: prices up to this need not be told apart.
+        """
+        problem = self.problem
+        nu = problem.loss.into_domain(np.asarray(nu, dtype=np.float64), problem.y)
+        found = supremum(problem.design, nu, target=target, nodes=self.effort)
+        ratio = found.bound / problem.beta
+        n, rank = len(problem.y), int(np.linalg.matrix_rank(problem.design))
+        scope = EXACT if found.exact else RELAXED
+        value, feasible = _scaled(problem.loss, problem.y, nu, ratio)
+        return Bound(value, feasible, ratio, scope, arrangements.count(n, rank)), found
+
+
+def bound_over(
+    program: Program, nu: Floats, multipliers: Floats | None = None, scope: str = GIVEN
+) -> Bound:
+    """Return the lower bound of a program over just its own blocks (see `lower_bound`)."""
+    value, feasible, ratio = lower_bound(program, nu, multipliers)
+    return Bound(value, feasible, ratio, scope, len(program.patterns))
 
 
 def residual(point: ConvexPoint) -> Floats:
@@ -274,6 +365,15 @@ def lower_bound(
     nu = loss.into_domain(np.asarray(nu, dtype=np.float64), y)
     nu = loss.into_domain(nu - _onto_free(program, nu), y)
     ratio = largest_price(program, nu, multipliers)[0] / program.beta
+    bound, feasible = _scaled(loss, y, nu, ratio)
+    if program.free.shape[1]:
+        rest = float(np.linalg.norm(_onto_free(program, feasible)))
+        bound -= (rest + EPSILON * float(np.abs(feasible).sum())) * _free_radius(program)
+    return bound, feasible, ratio
+
+
+def _scaled(loss: Loss, y: Floats, nu: Floats, ratio: float) -> tuple[float, Floats]:
+    """Return the best dual value along tν for feasible t, rounding charged, and tν."""
     top = (1.0 - 4.0 * EPSILON) / ratio if ratio > 0.0 else 1.0
     top = min(top, (1.0 - 4.0 * EPSILON) * loss.reach(nu))
 
@@ -285,24 +385,19 @@ def lower_bound(
     scale = max((0.0, float(found.x), min(top, 1.0), top), key=value)
     feasible = scale * nu
     bound = value(scale)
-    # What rounding may have added: n terms of the sum, and what ν still sees of free directions.
+    # What rounding may have added: n terms of the sum.
     terms = float(np.abs(feasible) @ (np.abs(y) + np.abs(feasible))) + len(y)
-    bound -= (len(y) + 16) * EPSILON * (abs(bound) + terms)
-    if program.free.shape[1]:
-        rest = float(np.linalg.norm(_onto_free(program, feasible)))
-        bound -= (rest + EPSILON * float(np.abs(feasible).sum())) * _free_radius(program)
-    return bound, feasible, ratio
+    return bound - (len(y) + 16) * EPSILON * (abs(bound) + terms), feasible
 
 
-def judge_value(program: Program, nu: Floats, value: float, ratio: float) -> float:
-    """Return the relative gap of a value to the dual value at ν if its largest price is ratio·β.
+def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, Floats]:
+    """Return the dual value at ν scaled by a given largest price over β, and the scaled point.
 
-    No certificate: ``ratio`` may come from a search.  Column generation stops by it.
+    No certificate where ``ratio`` comes from a search: column generation stops by it.
     """
     loss, y = program.loss, program.y
     nu = loss.into_domain(nu - _onto_free(program, nu), y)
-    bound = float(loss.dual_value(min(1.0 / ratio, loss.reach(nu)) * nu, y))
-    return (value - bound) / max(abs(value), float(np.finfo(np.float64).tiny))
+    return _scaled(loss, y, nu, ratio)
 
 
 def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
@@ -312,15 +407,21 @@ def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int 
 
     Args:
         problem: the training problem; its own β plays no role.
-        patterns: price these only; by default all patterns, enumerated.
-        limit: refuse to enumerate more patterns than this.
+        patterns: price these only; by default all patterns.
+        limit: how many cones branch and bound may visit (what it knows then is still an upper
+            bound), or, where it does not apply, how many patterns may be enumerated.
     """
-    if patterns is None:
-        patterns = problem.architecture.all_patterns(problem, limit)
-    program = problem.architecture.program(problem, patterns)
+    architecture = problem.architecture
+    plain = architecture.plain_neurons and architecture.penalised(problem).all()
+    if patterns is None and not plain:
+        patterns = architecture.all_patterns(problem, limit)
+    some = arrangements.sample(problem.design, 1, seed=0) if patterns is None else patterns
+    program = architecture.program(problem, some)
     theta = np.zeros((program.atoms.size, program.atoms.dimension))
     nothing = ConvexPoint(program, theta, np.zeros(program.free.shape[1]))
     nu = residual(nothing)
+    if patterns is None:
+        return supremum(problem.design, nu, nodes=limit).bound
     return largest_price(program, nu - _onto_free(program, nu))[0]
 
 
@@ -351,10 +452,16 @@ __all__ = [
     "EFFORT",
     "EXACT",
     "GIVEN",
+    "RELAXED",
+    "SEARCH",
+    "AllPatterns",
+    "Bound",
     "Certificate",
     "beta_max",
+    "bound_over",
     "certify",
     "judge",
     "lower_bound",
+    "lower_bound_at",
     "residual",
 ]

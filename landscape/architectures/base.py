@@ -58,6 +58,8 @@ class Architecture(ABC):
     name: ClassVar[str]
     fixed: ClassVar[tuple[str, ...]] = ()
     """Names of parameters that are part of the network but not trained (gates)."""
+    plain_neurons: ClassVar[bool] = False
+    """Whether the prices of all blocks are the values ±νᵀ(Xu)_+ of unit neurons u."""
 
     def config(self) -> dict[str, Any]:
         """Return what `landscape.architectures.get` needs to make this architecture again."""

@@ -80,6 +80,7 @@ class TwoLayer(Architecture):
 
     bias: Literal["none", "penalised", "free"] = "none"
     name: ClassVar[str] = "two_layer_relu"
+    plain_neurons: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse an unknown kind of bias."""

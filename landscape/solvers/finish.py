@@ -14,6 +14,7 @@ objective never rises.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -190,7 +191,7 @@ def _split(bases: Tensor, unit: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _halves(n: int) -> list[tuple[int, int]]:
     cuts = [*range(0, n, max(64, -(-n // 4))), n]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(itertools.pairwise(cuts))
 
 
 def finish(
@@ -299,12 +300,12 @@ def _newton(m: Manifold, x: Tensor, c: Tensor, budget: int) -> tuple[Tensor, Ten
     b, k = m.blocks, m.blocks.penalised
     value, fit = m.value(x, c)
     factor, before = None, np.inf
-    floor = 1e-14 * (b.beta + float(m.adjoint(b.loss.gradient(fit, b.y)).abs().max()))
+    floor = 1e-14 * (b.beta + _largest(m.adjoint(b.loss.gradient(fit, b.y))))
     stalled = 0
     for step in range(budget):
         slope, free_slope = m.slopes(x, fit)
         slope = m.project(slope)
-        size = float(torch.cat([slope.reshape(-1), free_slope]).abs().max())
+        size = _largest(slope, free_slope)
         if size <= floor or stalled > 1:
             return x, c, step, size <= 1e-7 * b.beta
         if factor is None or size > 0.05 * before:
@@ -322,8 +323,7 @@ def _newton(m: Manifold, x: Tensor, c: Tensor, budget: int) -> tuple[Tensor, Ten
         reach = torch.where(shrinking, slack.clamp_min(0) / -change, np.inf)
         turning = (x[:, :k] * dx[:, :k]).sum(1)
         vanish = torch.where(turning < 0, -x[:, :k].square().sum(1) / turning, np.inf)
-        row_reach = float(reach.min()) if reach.numel() else np.inf
-        longest = min(row_reach, float(vanish.min()))
+        longest = min([np.inf, *(float(r.min()) for r in (reach, vanish) if r.numel())])
         length = min(1.0, longest)
         trial, trial_fit = m.value(x + length * dx, c + length * dc)
         while trial > value - 1e-4 * length * descent + 1e-15 * abs(value) and length > 1e-10:
@@ -352,6 +352,11 @@ def _newton(m: Manifold, x: Tensor, c: Tensor, budget: int) -> tuple[Tensor, Ten
             x = onto[left]
         value, fit = m.value(x, c)
     return x, c, budget, False
+
+
+def _largest(*arrays: Tensor) -> float:
+    """Return the largest magnitude among all entries, 0 if there are none."""
+    return max([0.0, *(float(a.abs().max()) for a in arrays if a.numel())])
 
 
 def _release(m: Manifold, x: Tensor, fit: Tensor, multipliers: Tensor) -> Tensor | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscape.arrangements import Arrangements
-from landscape.certificate import judge_value
+from landscape.certificate import lower_bound_at
 from landscape.errors import NotConverged
 from landscape.solvers import restricted, search
 
@@ -36,6 +36,8 @@ ADDED = 60
 FEW = 20
 """New neurons up to which Newton from the last round is tried before the interior point."""
 ROUNDS = 200
+AIMS = (1e-3, 1e-4, 1e-8)
+"""Relative gaps to which the restricted program is solved, stage by stage."""
 
 
 @dataclass
@@ -70,9 +72,10 @@ class Columns:
         return problem.architecture.program(problem, patterns, self.signs)
 
 
-Everything = Callable[["Floats", float], tuple[float, "Floats", "Floats"]]
-"""From ν and a target: an upper bound of all prices, and gates (m, p) and signs (m,) of neurons
-that price above the target (none if the bound is below it, or if the search ended early)."""
+Everything = Callable[["Floats", float], tuple["Floats", "Floats"]]
+"""From ν and a target: gates (m, p) and signs (m,) of neurons that price above the target; none
+if there are none or none could be found."""
+TINY = float(np.finfo(np.float64).tiny)
 
 
 def generate(
@@ -82,6 +85,8 @@ def generate(
     seed: int,
     everything: Everything | None,
     rounds: int = ROUNDS,
+    device: str = "cpu",
+    throw: bool = True,
 ) -> tuple[Optimum, Program, float, tuple[dict[str, Any], ...]]:
     """Return the optimum over all patterns, as far as search and exact prices can tell.
 
@@ -92,29 +97,31 @@ def generate(
         seed: of the random climbs.
         everything: exact prices of all patterns, asked when the search finds nothing more.
         rounds: most rounds.
+        device: where restricted programs are solved.
+        throw: raise if the rounds run out; otherwise the gap tells.
 
     Returns:
-        The optimum, its restricted program, the bound that ``everything`` gave for its prices
-        (infinite without it), and one entry a round.
+        The optimum, its restricted program, the largest price found at its residual over β, and
+        one entry a round.
 
     Raises:
-        NotConverged: if the restricted solver fails or the rounds run out.
+        NotConverged: if the restricted solver fails, or the rounds run out and ``throw``.
     """
-    X, beta, penalised = problem.design, problem.beta, problem.architecture.penalised(problem)
+    X, beta = problem.design, problem.beta
+    penalised = problem.architecture.penalised(problem)
     rng, began = np.random.default_rng(seed), time.perf_counter()
-    columns, before, values = Columns.of(X, *first), None, [np.inf]
+    columns, before, lowest = Columns.of(X, *first), None, np.inf
     history: list[dict[str, Any]] = []
-    stage, bound, open_gap = 0, np.inf, np.inf
+    stage, ended = 0, False
     for number in range(rounds):
         program = columns.program(problem)
-        aim = max(tolerance / 4, (1e-3, 1e-4, 1e-8)[stage])
-        optimum, how = _solve(program, before, aim)
+        optimum, how = _solve(program, before, max(tolerance / 4, AIMS[stage]), device)
         carrying = _carrying(program, optimum)
-        sharp = stage > 0
         found, ratio, count = _search(
-            X, penalised, beta, optimum, columns, carrying, rng, sharp, tolerance
+            X, penalised, beta, optimum, columns, carrying, rng, stage > 0, tolerance
         )
-        open_gap = judge_value(program, optimum.nu, optimum.value, max(1.0, ratio))
+        reached = lower_bound_at(program, optimum.nu, max(1.0, ratio))[0]
+        open_gap = (optimum.value - reached) / max(abs(optimum.value), TINY)
         history.append(
             {
                 "round": number,
@@ -128,53 +135,60 @@ def generate(
                 "seconds": time.perf_counter() - began,
             }
         )
-        settled = sharp and open_gap <= tolerance and optimum.gap <= tolerance
-        if settled or not len(found.signs):
-            if stage < 2 and optimum.gap > max(tolerance / 2, 1e-8):
-                stage, before = stage + 1, None
-                if not sharp:
-                    continue
-                columns = columns.take(carrying)
-                continue
-            if everything is None:
+        sure = stage > 0 and optimum.gap <= max(tolerance, AIMS[-1])
+        if (open_gap <= tolerance or not len(found.signs)) and not sure:
+            # Nothing to add at this accuracy: raise it, on the blocks that carry something.
+            stage = 1 if stage == 0 and optimum.gap <= tolerance else 2
+            columns, before = columns.take(carrying) if carrying.any() else columns, None
+            continue
+        if open_gap <= tolerance or not len(found.signs):
+            found = Columns.of(
+                X,
+                *(
+                    everything(optimum.nu, beta * (1 + tolerance / 10))
+                    if everything
+                    else (np.zeros((0, X.shape[1])), np.zeros(0))
+                ),
+            )
+            if not len(found.signs):
+                ended = True
                 break
-            target = beta * (1 + tolerance / 10)
-            bound, gates, signs = everything(optimum.nu, target)
-            history[-1]["bound"] = bound / beta
-            if not len(signs):
-                break
-            found = Columns.of(X, gates, signs)
         if stage == 0 and ratio < 1.03:
             stage = 1
-        elif stage == 1 and (ratio < 1.002 or values[-1] - optimum.value < 1e-5 * optimum.value):
+        elif stage == 1 and (ratio < 1.002 or lowest - optimum.value < 1e-5 * optimum.value):
             stage = 2
-        values.append(optimum.value)
-        old = columns.take(carrying)
-        before = (optimum.theta[carrying], optimum.constant) if optimum.gap <= 1e-7 else None
+        # What carries nothing goes, but only after progress: where the dual is not unique (hinge)
+        # dropping at equal values can cycle.
+        progress = optimum.value < lowest - 1e-9 * abs(optimum.value)
+        kept = carrying if progress else np.ones_like(carrying)
+        lowest = min(lowest, optimum.value)
+        before = (optimum.theta[kept], optimum.constant) if optimum.gap <= 1e-7 else None
+        old, size = columns.take(kept), int(kept.sum())
         columns = Columns.of(
             X, np.vstack([old.gates, found.gates]), np.concatenate([old.signs, found.signs])
         )
-        if len(columns.signs) == len(old.signs):  # nothing new: accuracy is used up
+        if len(columns.signs) == size:  # nothing new: accuracy is used up
+            ended = True
             break
-    else:
+    if not ended and throw:
         raise NotConverged(
             f"Column generation ran {rounds} rounds and still leaves a relative gap of "
             f"{open_gap:.1e}. Pass start= with trained networks, or raise the tolerance."
         )
-    return replace(optimum, history=tuple(history)), program, bound, tuple(history)
+    return replace(optimum, history=tuple(history)), program, ratio, tuple(history)
 
 
 def _solve(
-    program: Program, before: tuple[Floats, Floats] | None, aim: float
+    program: Program, before: tuple[Floats, Floats] | None, aim: float, device: str
 ) -> tuple[Optimum, str]:
     """Solve the restricted program: by Newton from the last round if little is new."""
     if before is not None and program.atoms.size - len(before[0]) <= FEW:
         theta = np.zeros((program.atoms.size, program.atoms.dimension))
         theta[: len(before[0])] = before[0]
-        optimum = restricted.resume(program, theta, before[1])
+        optimum = restricted.resume(program, theta, before[1], device=device)
         if optimum is not None and optimum.gap <= aim:
             return optimum, "newton"
-    return restricted.minimise(program, aim, throw=False), "interior"
+    return restricted.minimise(program, aim, throw=False, device=device), "interior"
 
 
 def _carrying(program: Program, optimum: Optimum) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ an iterate that starts strictly feasible stays so.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -281,7 +282,7 @@ class _System:
             torch.mm(b.X, joined[begin:end].permute(1, 0, 2).reshape(b.p, -1), out=flat)
             half = flat.view(b.n, end - begin, b.p).mul_(rows[:, begin:end, None])
             flat = half.view(b.n, -1)
-            for top, low in zip(cuts, cuts[1:], strict=False):  # the lower triangle is enough
+            for top, low in itertools.pairwise(cuts):  # the lower triangle is enough
                 schur[top:low, :low].addmm_(flat[top:low], flat[:low].T)
         self.schur, worse = torch.linalg.cholesky_ex(schur)
         self.sound = not bool(failed.any() | bad.any() | worse.any())

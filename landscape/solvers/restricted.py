@@ -99,6 +99,8 @@ def resume(
 
 def _unsuited(program: Program) -> str:
     """Return why the fast solver does not apply, or nothing."""
+    if program.cones is None:
+        return "blocks without cones are solved by the reference"
     if not program.loss.smooth:
         return f"the {program.loss.name} loss has no curvature, so the reference solved it"
     if not program.gauge.penalised.all() and program.atoms.masks.all(axis=1).any():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +11,18 @@ import torch
 
 from landscape import arrangements
 from landscape.arrangements import Arrangements
-from landscape.certificate import EXACT, GIVEN, Certificate, judge, lower_bound
-from landscape.errors import BadInput, NotConverged
-from landscape.solvers import generation, reference
+from landscape.certificate import (
+    EXACT,
+    SEARCH,
+    AllPatterns,
+    Bound,
+    Certificate,
+    bound_over,
+    judge,
+    lower_bound_at,
+)
+from landscape.errors import BadInput, NotConverged, unknown
+from landscape.solvers import generation, listed, reference, restricted
 from landscape.solvers.solution import Solution, without_noise
 
 if TYPE_CHECKING:
@@ -19,8 +30,10 @@ if TYPE_CHECKING:
 
     from landscape.architectures.base import ConvexPoint
     from landscape.problem import Problem
-    from landscape.programs import Program
+    from landscape.programs import Floats, Program
     from landscape.solvers.reference import Optimum
+
+METHODS = ("fast", "reference")
 
 
 def solve(
@@ -29,61 +42,147 @@ def solve(
     *,
     start: Any = None,
     tolerance: float = 1e-7,
-    limit: int = 400_000,
+    limit: int = 100_000,
     seed: int = 0,
+    method: str = "fast",
+    device: str = "cpu",
     throw: bool = True,
 ) -> Solution:
     """Solve the convex program of a problem and certify the outcome.
 
     Args:
         problem: the training problem.
-        patterns: "all" for the global optimum over every activation pattern (column generation,
-            every pattern priced exactly at the end); or the patterns of a restricted program, as
-            `Arrangements` or a boolean array (P, n), for both its primal and, solved apart, its
-            dual.
-        start: networks whose patterns column generation begins with: `train`'s runs, a network or
+        patterns: "all" for the global optimum over every activation pattern, by column
+            generation; or the patterns of a restricted program, as `Arrangements` or a boolean
+            array (P, n).
+        start: networks whose neurons column generation begins with: `train`'s runs, a network or
             a list of networks.
         tolerance: relative gap at which the outcome counts as solved.
-        limit: refuse to enumerate more patterns than this.
-        seed: of the random patterns that column generation begins with.
+        limit: for "all", how many cones branch and bound may visit to prove that no pattern was
+            missed (scope "all patterns, exact" if that is enough, else "all patterns, local
+            search" with a relaxed bound); for architectures whose patterns must be enumerated,
+            how many patterns there may be.
+        seed: of the random searches.
+        method: "fast" (interior point and Newton; the reference takes over where they do not
+            apply, and ``status`` says so), or "reference" (cvxpy and Clarabel, primal and dual
+            solved apart) for given patterns.
+        device: where the fast solver computes: "cpu", "cuda".
         throw: raise if the gap stays above the tolerance; otherwise ``status`` says so.
 
     Returns:
         The certified solution.
 
     Raises:
-        TooManyPatterns: if "all" means more than ``limit`` patterns.
-        NotConverged: if the certified gap stays above ``tolerance``.
-        BadInput: for patterns that do not fit the data.
+        TooManyPatterns: if patterns must be enumerated and are more than ``limit``.
+        NotConverged: if the gap stays above ``tolerance``.
+        BadInput: for patterns that do not fit the data, or an unknown method.
     """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
     if not isinstance(patterns, str):
         given = _as_arrangements(problem, patterns)
         program = problem.architecture.program(problem, given)
-        optimum = reference.solve_primal(program, throw)
-        value, nu = reference.solve_dual(program, throw)
-        bound = lower_bound(program, nu)[:2]
-        history: tuple[dict[str, float], ...] = ({"primal": optimum.value, "dual": value},)
-        return _finish(problem, program, optimum, bound, GIVEN, history, tolerance, throw)
+        if method == "reference":
+            optimum = reference.solve_primal(program, throw)
+            value, nu = reference.solve_dual(program, throw)
+            bound = bound_over(program, nu)
+            history: tuple[dict[str, Any], ...] = ({"primal": optimum.value, "dual": value},)
+        else:
+            aim = min(tolerance / 2, 1e-9)
+            optimum = restricted.minimise(program, aim, throw=False, device=device)
+            bound = bound_over(program, optimum.nu, optimum.multipliers)
+            history = optimum.history
+        return _finish(problem, program, optimum, bound, history, tolerance, throw)
     if patterns != "all":
         raise BadInput(f"patterns is {patterns!r}: it must be 'all', Arrangements or an array.")
-    every = problem.architecture.all_patterns(problem, limit)
-    first = starting_patterns(problem, start, seed)
-    program = problem.architecture.program(problem, every)
-    optimum, restricted, history = generation.generate(problem, program, first, tolerance, throw)
-    bound = lower_bound(program, optimum.nu)[:2]
-    whole = (restricted, program)
-    return _finish(problem, whole, optimum, bound, EXACT, history, tolerance, throw)
+    if method == "reference":
+        raise BadInput("method is 'reference': it solves given patterns only; pass patterns=.")
+    if not problem.architecture.plain_neurons:
+        every = problem.architecture.all_patterns(problem, limit)
+        program = problem.architecture.program(problem, every)
+        first = starting_patterns(problem, start, seed)
+        optimum, solved, history = listed.generate(problem, program, first, tolerance, throw)
+        bound = bound_over(program, optimum.nu, scope=EXACT)
+        return _finish(problem, solved, optimum, bound, history, tolerance, throw)
+    return _search_all(problem, start, tolerance, limit, seed, device, throw)
+
+
+def _search_all(
+    problem: Problem,
+    start: Any,
+    tolerance: float,
+    limit: int,
+    seed: int,
+    device: str,
+    throw: bool,
+) -> Solution:
+    """Generate columns by search; prove, as far as the limit allows, that none is missing."""
+    source: AllPatterns | None = None
+    with suppress(arrangements.TooManyPatterns):
+        source = AllPatterns(problem, limit)
+    proofs: list[Bound] = []
+
+    def everything(nu: Floats, target: float) -> tuple[Floats, Floats]:
+        """Return gates and signs of neurons that price above the target, by exact prices."""
+        assert source is not None
+        p = problem.design.shape[1]
+        if source.program is not None:
+            proofs.append(bound_over(source.program, nu, scope=EXACT))
+            new, _ = listed.improving_blocks(source.program, nu, target / problem.beta - 1)
+            gates = source.program.patterns.gates[source.program.atoms.index[new]]
+            return gates, source.program.atoms.signs[new]
+        bound, found = source.searched(nu, target)
+        proofs.append(bound)
+        if found.attained <= target:
+            return np.zeros((0, p)), np.zeros(0)
+        return found.direction[None], np.array([float(found.sign)])
+
+    first = _first_neurons(problem, start, seed)
+    ask = None if source is None else everything
+    optimum, solved, ratio, history = generation.generate(
+        problem, first, tolerance, seed, ask, device=device, throw=throw
+    )
+    if proofs and proofs[-1].scope == EXACT and proofs[-1].value >= -np.inf:
+        return _finish(problem, solved, optimum, proofs[-1], history, tolerance, throw)
+    nu = optimum.nu
+    searched = lower_bound_at(solved, nu, max(ratio, 1.0))
+    bound = Bound(*searched, ratio, SEARCH, arrangements.count(*_size(problem)))
+    relaxed = max((proof.value for proof in proofs), default=-np.inf)
+    climbs = sum(entry["climbs"] for entry in history[-3:])
+    return _finish(
+        problem, solved, optimum, bound, history, tolerance, throw, relaxed=relaxed, climbs=climbs
+    )
+
+
+def _size(problem: Problem) -> tuple[int, int]:
+    return len(problem.y), int(np.linalg.matrix_rank(problem.design))
+
+
+def _first_neurons(problem: Problem, start: Any, seed: int) -> tuple[Floats, Floats]:
+    """Return gates and output signs of the given networks' neurons, or of a few random ones."""
+    gates = arrangements.sample(problem.design, problem.design.shape[1], seed=seed).gates
+    found = [(np.vstack([gates, gates]), np.repeat([1.0, -1.0], len(gates)))]
+    for network in _networks(start):
+        point = problem.architecture.lift(problem, problem.architecture.read(network))
+        sizes = point.program.gauge.value(point.theta)
+        kept = sizes > 1e-3 * sizes.max(initial=0.0)  # smaller ones were on their way out
+        found.append((point.theta[kept], point.program.atoms.signs[kept]))
+    return np.vstack([g for g, _ in found]), np.concatenate([s for _, s in found])
+
+
+def _networks(start: Any) -> list[torch.nn.Module]:
+    if start is None:
+        return []
+    networks = getattr(start, "networks", None)
+    if networks is not None:
+        return list(networks)
+    return [start] if isinstance(start, torch.nn.Module) else list(start)
 
 
 def starting_patterns(problem: Problem, start: Any, seed: int) -> Arrangements:
     """Return the patterns of the given networks and a few random ones."""
     patterns = arrangements.sample(problem.design, 10 * problem.design.shape[1], seed=seed)
-    if start is None:
-        return patterns
-    networks = getattr(start, "networks", None)
-    if networks is None:
-        networks = [start] if isinstance(start, torch.nn.Module) else list(start)
-    for network in networks:
+    for network in _networks(start):
         gates = problem.architecture.gates(problem.architecture.read(network))
         patterns = patterns.union(arrangements.of(gates, problem.design))
     return patterns
@@ -112,25 +211,20 @@ def _as_arrangements(problem: Problem, patterns: Arrangements | NDArray[np.bool_
 
 def _finish(
     problem: Problem,
-    program: Program | tuple[Program, Program],
+    program: Program,
     optimum: Optimum,
-    bound: tuple[float, Any],
-    scope: str,
-    history: tuple[dict[str, float], ...],
+    bound: Bound,
+    history: tuple[dict[str, Any], ...],
     tolerance: float,
     throw: bool,
+    **searched: Any,
 ) -> Solution:
     """Clean, map to a network, certify, and say how it ended."""
-    solved, priced = program if isinstance(program, tuple) else (program, program)
-    point: ConvexPoint = without_noise(problem, solved, optimum)
-    certificate: Certificate = judge(
-        problem,
-        problem.architecture.lower(point),
-        priced,
-        [bound],
-        scope,
-        violation=point.program.violation(point.theta),
-    )
+    point: ConvexPoint = without_noise(problem, program, optimum)
+    violation = point.program.violation(point.theta)
+    network = problem.architecture.lower(point)
+    certificate: Certificate = judge(problem, network, [bound], violation=violation)
+    certificate = replace(certificate, **searched)
     status = optimum.status
     if not certificate.relative_gap <= tolerance:
         status = (
