@@ -38,6 +38,8 @@ FEW = 20
 ROUNDS = 200
 AIMS = (1e-3, 1e-4, 1e-8)
 """Relative gaps to which the restricted program is solved, stage by stage."""
+DUST = ((1e-7, 1e-7), (2e-4, 2e-3), (np.inf, 1e-2))
+"""Up to this gap, blocks smaller than this share of the largest count as zero."""
 
 
 @dataclass
@@ -192,19 +194,14 @@ def _solve(
 
 
 def _carrying(program: Program, optimum: Optimum) -> NDArray[np.bool_]:
-    """Return the blocks that are non-zero at the optimum, as far as its accuracy can tell.
+    """Return the blocks that count as non-zero at the accuracy of the optimum.
 
-    A block goes to zero or its price to β: the one that is further on its way, both relative,
-    decides.  Without multipliers only dust goes.
+    A rough interior point leaves something in every block; what is small goes, and comes back by
+    its price if it should not have.
     """
     sizes = program.gauge.value(optimum.theta)
-    largest = float(sizes.max(initial=0.0))
-    if optimum.multipliers is None or program.cones is None or optimum.gap <= 1e-7:
-        return sizes > 1e-7 * largest
-    sides = np.where(program.cones.masks[program.cones.index], 1.0, -1.0)
-    rest = program.atoms.adjoint(optimum.nu) + (sides * optimum.multipliers) @ program.cones.design
-    short = 1 - np.minimum(program.gauge.value(rest) / program.beta, 1)
-    return sizes > 0.1 * short * largest
+    cut = next(cut for gap, cut in DUST if optimum.gap <= gap)
+    return sizes > cut * sizes.max(initial=0.0)
 
 
 def _search(
