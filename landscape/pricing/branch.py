@@ -96,7 +96,7 @@ def supremum(
         >>> found.exact, round(found.attained, 9), found.sign
         (True, 5.0, 1)
     """
-    form = _reduced(*_checked(design, nu))
+    form = _reduced(*checked(design, nu))
     frontier = _roots(form)
     best, where, sign = 0.0, np.zeros(form.rows.shape[1]), 1
     limit = max(target, 4.0 * form.allowance)
@@ -145,7 +145,7 @@ class _Form:
     allowance: float
 
 
-def _checked(design: ArrayLike, nu: ArrayLike) -> tuple[Floats, Floats]:
+def checked(design: ArrayLike, nu: ArrayLike) -> tuple[Floats, Floats]:
     """Return both as arrays, or refuse them."""
     X, weights = np.asarray(design, dtype=np.float64), np.asarray(nu, dtype=np.float64)
     if X.ndim != 2 or weights.shape != X.shape[:1]:
@@ -269,7 +269,7 @@ class _Cones:
 
     def __init__(self, form: _Form, nodes: _Nodes) -> None:
         n, r = form.rows.shape
-        values = (nodes.rays.reshape(-1, r) @ form.rows.T).reshape(-1, r, n)
+        values = (nodes.rays.reshape(-1, r) @ form.rows.T).reshape(len(nodes.sign), r, n)
         convex = nodes.sign[:, None] * form.side > 0
         on, off = (values > 0).any(axis=1), (values < 0).any(axis=1)
         cut = on & off & ~convex
