@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from landscape.programs import Floats
 
-BARRIERS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+BARRIERS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 def relaxed_supremum(design: ArrayLike, nu: ArrayLike, *, steps: int = 200) -> float:
@@ -82,8 +82,7 @@ class _Form:
         start = np.concatenate(
             [np.full(len(self.up), 0.5 * np.log(p)), np.zeros(3 * m), self.down.ravel()]
         )
-        best = 1.0  # F ≤ Σ |ν_k| (x_kᵀu + |x_kᵀu|)
-        best = 2.0
+        best = 2.0  # F ≤ 2 Σ |ν_k| ‖x_k‖
         for barrier in BARRIERS:
             found = minimize(
                 self._objective, start, args=(barrier,), jac=True, method="L-BFGS-B",
@@ -106,14 +105,16 @@ class _Form:
         pull = self.down_weights * (shares[:, 0] - shares[:, 1])
         bend = (self.down_weights * shares[:, 2])[:, None] * self.down
         half = bend.T @ ahead
-        Q = 0.5 * ((self.up_weights * kappa)[:, None] * self.up).T @ self.up - 0.5 * (
-            half + half.T
-        )
+        Q = 0.5 * ((self.up_weights * kappa)[:, None] * self.up).T @ self.up - 0.5 * (half + half.T)
         q = self.linear - pull @ self.down
         return kappa, shares, ahead, Q, q, 0.5 * (self.up_weights / kappa).sum()
 
     def _objective(self, parameters: Floats, barrier: float) -> tuple[float, Floats]:
-        """Return the bound plus barrier·(−log det(λI − Q)) at the best λ, and its gradient."""
+        """Return the bound and a barrier, −log det(λI − Q) − Σ log shares, and the gradient.
+
+        λ is the best one, so the gradient is that at fixed λ.  Without the barrier of the shares
+        the descent would stop where one of them vanishes.
+        """
         kappa, shares, ahead, Q, q, constant = self._majorant(parameters)
         values, vectors = np.linalg.eigh(Q)
         squares = (vectors.T @ q) ** 2
@@ -130,7 +131,10 @@ class _Form:
         gradient = -self.down_weights[:, None] * np.column_stack(
             [slope, -slope, (seen * ahead).sum(axis=1)]
         )
+        interior = (barrier * self.down_weights)[:, None]
+        value -= (interior * np.log(shares)).sum()
         logits = shares * (gradient - (shares * gradient).sum(axis=1, keepdims=True))
+        logits += interior * (3.0 * shares - 1.0)
         turn = -(self.down_weights * shares[:, 2])[:, None] * seen
         turn -= (turn * ahead).sum(axis=1, keepdims=True) * ahead
         norm = np.linalg.norm(
