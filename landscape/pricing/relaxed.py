@@ -52,7 +52,7 @@ def relaxed_supremum(design: ArrayLike, nu: ArrayLike, *, steps: int = 200) -> f
         BadInput: for shapes that disagree or numbers that are not finite.
 
     Example:
-        >>> round(relaxed_supremum([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0]), 6)
+        >>> round(relaxed_supremum([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0]), 3)
         5.0
     """
     X, nu = checked(design, nu)
