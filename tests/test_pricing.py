@@ -10,8 +10,10 @@ from cases import CASES, kgon, planted
 from scipy.optimize import nnls
 
 from landscape import arrangements, solve
+from landscape.architectures import TwoLayer
 from landscape.errors import BadInput
 from landscape.pricing import branch, largest_price, relaxed_supremum, supremum
+from landscape.problem import Problem
 
 RNG = np.random.default_rng
 
@@ -178,6 +180,25 @@ def test_no_search_finds_more():
         assert np.abs(values).max() <= supremum(X, nu).bound
 
 
+def test_a_free_bias_is_priced_as_its_patterns_are():
+    for seed, (n, d) in enumerate([(8, 1), (8, 1), (10, 2), (10, 2), (9, 3), (30, 2)]):
+        rng = RNG([9, seed])
+        X, nu = rng.standard_normal((n, d)), rng.standard_normal(n)
+        if seed % 2:
+            X = np.round(2 * X)
+        nu -= nu.mean()
+        problem = Problem(X, nu, 0.1, architecture=TwoLayer(bias="free"))
+        program = problem.architecture.program(problem, arrangements.enumerate(problem.design))
+        found = supremum(problem.design, nu, free_bias=True)
+        assert found.exact
+        assert found.bound == pytest.approx(largest_price(program, nu)[0], rel=3e-9)
+        w, b = found.direction[:-1], found.direction[-1]
+        assert np.linalg.norm(w) <= 1 + 1e-12
+        assert abs(b) <= np.linalg.norm(X, axis=1).max() * (1 + 1e-12)
+        value = found.sign * np.maximum(X @ w + b, 0.0) @ nu
+        assert value == pytest.approx(found.attained, rel=1e-10)
+
+
 def test_an_optimal_dual_point_is_settled_without_clustering():
     """At β many neurons price the same, on kinks; see the nodes stay few."""
     problem = planted(20, 3)
@@ -204,8 +225,8 @@ def test_scaling_and_turning_change_nothing(case):
 def _short_bound(monkeypatch):
     record = branch._Cones._record
 
-    def fault(self, which, g):
-        record(self, which, g)
+    def fault(self, which, g, *rest):
+        record(self, which, g, *rest)
         self.bound[which] *= 1 - 1e-6
 
     monkeypatch.setattr(branch._Cones, "_record", fault)
@@ -271,7 +292,7 @@ def shor(X, nu):
 
 
 def test_relaxed_bound_is_at_least_as_sharp_as_shor():
-    for n, p, seed in [(20, 3, 0), (20, 3, 2), (20, 5, 0), (30, 6, 1)]:
+    for n, p, seed in [(20, 3, 0), (20, 3, 2), (20, 5, 0)]:
         rng = RNG(seed)
         X, nu = rng.standard_normal((n, p)), rng.standard_normal(n)
         relaxed = relaxed_supremum(X, nu)

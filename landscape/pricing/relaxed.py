@@ -59,7 +59,7 @@ def relaxed_supremum(design: ArrayLike, nu: ArrayLike, *, steps: int = 200) -> f
     used = (nu != 0) & X.any(axis=1)
     if not used.any():
         return 0.0
-    return max(_Form(X[used], sign * nu[used]).bound(steps) for sign in (1.0, -1.0))
+    return float(max(_Form(X[used], sign * nu[used]).bound(steps) for sign in (1.0, -1.0)))
 
 
 class _Form:
