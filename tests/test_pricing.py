@@ -9,9 +9,11 @@ import pytest
 from cases import CASES, kgon, planted
 from scipy.optimize import nnls
 
-from landscape import arrangements
+from landscape import arrangements, solve
+from landscape.architectures import TwoLayer
 from landscape.errors import BadInput
-from landscape.pricing import branch, largest_price, supremum
+from landscape.pricing import branch, largest_price, relaxed_supremum, supremum
+from landscape.problem import Problem
 
 RNG = np.random.default_rng
 
@@ -92,3 +94,214 @@ def test_supremum_equals_enumeration(kind):
         assert price(X, nu, found.direction, found.sign) == pytest.approx(
             found.attained, rel=1e-12, abs=1e-13 * scale
         )
+
+
+@pytest.mark.parametrize("k", range(3, 13))
+def test_supremum_of_a_polygon(k):
+    """ν = 1: the largest length of a sum of consecutive corners."""
+    X = kgon(k).design
+    expected = 0.5 / np.sin(np.pi / (2 * k)) if k % 2 else 1 / np.sin(np.pi / k)
+    found = supremum(X, np.ones(k))
+    assert found.exact
+    assert found.bound == pytest.approx(expected, rel=2e-9)
+    assert found.attained == pytest.approx(expected, rel=2e-9)
+
+
+def test_all_of_one_sign_needs_one_direction():
+    X = RNG(0).standard_normal((6, 3))
+    assert supremum(np.eye(3), -np.ones(3)).attained == pytest.approx(sqrt(3))
+    found = supremum(X[:1], np.array([-2.0]))
+    assert (found.sign, found.exact) == (-1, True)
+    assert found.attained == pytest.approx(2 * np.linalg.norm(X[0]))
+
+
+@pytest.mark.parametrize(
+    "X, nu, expected",
+    [
+        (np.zeros((2, 2)), np.ones(2), 0.0),
+        (np.ones((2, 2)), np.zeros(2), 0.0),
+        (np.array([[1.0], [-1.0]]), np.array([1.0, -1.0]), 1.0),
+        (np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([2.0, -1.0]), 0.0),
+    ],
+)
+def test_supremum_where_hardly_anything_is_left(X, nu, expected):
+    found = supremum(X, nu)
+    assert found.exact
+    assert found.attained == pytest.approx(expected)
+    assert expected <= found.bound <= expected + 1e-11
+
+
+def test_the_wrong_input_is_refused():
+    with pytest.raises(BadInput, match="shape"):
+        supremum(np.eye(3), np.ones(2))
+    with pytest.raises(BadInput, match="NaN"):
+        supremum(np.eye(2), np.array([1.0, np.nan]))
+
+
+def test_bounds_hold_whenever_the_search_stops():
+    for seed in range(6):
+        rng = RNG(seed)
+        X, nu = rng.standard_normal((25, 4)), rng.standard_normal(25)
+        exact = supremum(X, nu)
+        before = np.inf
+        for nodes in (1, 10, 100, 1000):
+            found = supremum(X, nu, nodes=nodes)
+            assert found.nodes <= nodes
+            assert exact.attained <= found.bound <= before
+            assert found.attained <= exact.bound
+            before = found.bound
+        assert not supremum(X, nu, nodes=1).exact
+
+
+def test_a_target_is_decided_on_both_sides():
+    rng = RNG(1)
+    X, nu = rng.standard_normal((30, 3)), rng.standard_normal(30)
+    exact = supremum(X, nu)
+    above = supremum(X, nu, target=1.01 * exact.attained)
+    assert above.exact and above.bound <= 1.01 * exact.attained
+    assert above.nodes <= exact.nodes
+    below = supremum(X, nu, target=0.99 * exact.attained)
+    assert below.exact and below.bound == pytest.approx(exact.attained, rel=2e-9)
+
+
+def test_no_search_finds_more():
+    for seed in range(50):
+        rng = RNG([7, seed])
+        n, p = int(rng.integers(2, 30)), int(rng.integers(1, 5))
+        X, nu = rng.standard_normal((n, p)), rng.standard_t(2, n)
+        found = supremum(X, nu)
+        assert found.exact
+        assert searched(X, nu, seed, starts=200, steps=40) <= found.bound
+    for seed in range(1000):
+        rng = RNG([8, seed])
+        X, nu, u = rng.integers(-2, 3, (6, 2)), rng.integers(-2, 3, 6), rng.standard_normal((64, 2))
+        u /= np.linalg.norm(u, axis=1, keepdims=True)
+        values = np.maximum(u @ X.T, 0.0) @ nu
+        assert np.abs(values).max() <= supremum(X, nu).bound
+
+
+def test_a_free_bias_is_priced_as_its_patterns_are():
+    for seed, (n, d) in enumerate([(8, 1), (8, 1), (10, 2), (10, 2), (9, 3), (30, 2)]):
+        rng = RNG([9, seed])
+        X, nu = rng.standard_normal((n, d)), rng.standard_normal(n)
+        if seed % 2:
+            X = np.round(2 * X)
+        nu -= nu.mean()
+        problem = Problem(X, nu, 0.1, architecture=TwoLayer(bias="free"))
+        program = problem.architecture.program(problem, arrangements.enumerate(problem.design))
+        found = supremum(problem.design, nu, free_bias=True)
+        assert found.exact
+        assert found.bound == pytest.approx(largest_price(program, nu)[0], rel=3e-9)
+        w, b = found.direction[:-1], found.direction[-1]
+        assert np.linalg.norm(w) <= 1 + 1e-12
+        assert abs(b) <= np.linalg.norm(X, axis=1).max() * (1 + 1e-12)
+        value = found.sign * np.maximum(X @ w + b, 0.0) @ nu
+        assert value == pytest.approx(found.attained, rel=1e-10)
+
+
+def test_an_optimal_dual_point_is_settled_without_clustering():
+    """At β many neurons price the same, on kinks; see the nodes stay few."""
+    problem = planted(20, 3)
+    nu, beta = solve(problem).dual, problem.beta
+    found = supremum(problem.design, nu, target=beta * (1 + 1e-8))
+    assert found.exact and found.nodes < 2000
+    assert found.bound <= beta * (1 + 1e-8)
+    program = problem.architecture.program(problem, arrangements.enumerate(problem.design))
+    assert found.attained == pytest.approx(largest_price(program, nu)[0], rel=1e-8)
+    # what is infeasible by little is seen
+    over = supremum(problem.design, nu * (1 + 1e-7), target=beta * (1 + 1e-8))
+    assert over.attained > beta * (1 + 1e-8)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "gated" not in c.name], ids=lambda c: c.name)
+def test_scaling_and_turning_change_nothing(case):
+    X, nu = case.problem.design, case.problem.y + 0.1
+    turn = np.linalg.qr(RNG(0).standard_normal((X.shape[1], X.shape[1])))[0]
+    plain = supremum(X, nu)
+    for other in (supremum(X @ turn, nu), supremum(-X @ turn, nu), supremum(1e6 * X, -1e-6 * nu)):
+        assert other.attained == pytest.approx(plain.attained, rel=2e-9)
+
+
+def _short_bound(monkeypatch):
+    record = branch._Cones._record
+
+    def fault(self, which, g, *rest):
+        record(self, which, g, *rest)
+        self.bound[which] *= 1 - 1e-6
+
+    monkeypatch.setattr(branch._Cones, "_record", fault)
+
+
+def _low_envelope(monkeypatch):
+    begin = branch._Cones.__init__
+
+    def fault(self, form, nodes):
+        begin(self, form, nodes)
+        self.top = self.top * 0.999
+
+    monkeypatch.setattr(branch._Cones, "__init__", fault)
+
+
+def _one_sign(monkeypatch):
+    roots = branch._roots
+
+    def fault(form):
+        every = roots(form)
+        return every.take(every.sign > 0)
+
+    monkeypatch.setattr(branch, "_roots", fault)
+
+
+def _lost_child(monkeypatch):
+    split = branch._Cones.split
+
+    def fault(self, limit):
+        children = split(self, limit)
+        return children.take(slice(len(children.sign) // 2))
+
+    monkeypatch.setattr(branch._Cones, "split", fault)
+
+
+@pytest.mark.parametrize("fault", [_short_bound, _low_envelope, _one_sign, _lost_child])
+def test_planted_faults_are_caught(monkeypatch, fault):
+    """The comparison with enumeration must notice each of them."""
+    fault(monkeypatch)
+    caught = 0
+    for seed in range(8):
+        X, nu = RNG(seed).standard_normal((20, 3)), RNG(50 + seed).standard_normal(20)
+        caught += supremum(X, nu).bound < enumerated(X, nu) * (1 - 1e-8)
+    assert caught
+
+
+def shor(X, nu):
+    """Shor's relaxation of the supremum in u and z = (Xu)_+, by Clarabel."""
+    import cvxpy
+
+    (n, p), best = X.shape, 0.0
+    for sign in (1.0, -1.0):
+        S = cvxpy.Variable((1 + p + n, 1 + p + n), PSD=True)
+        u, z, U = S[0, 1 : 1 + p], S[0, 1 + p :], S[1 : 1 + p, 1 : 1 + p]
+        mixed, Z = S[1 : 1 + p, 1 + p :], S[1 + p :, 1 + p :]
+        kinks = [z >= 0, z >= X @ u, cvxpy.diag(Z) == cvxpy.diag(X @ mixed)]
+        problem = cvxpy.Problem(
+            cvxpy.Maximize(sign * nu @ z), [S[0, 0] == 1, cvxpy.trace(U) <= 1, *kinks]
+        )
+        problem.solve(solver=cvxpy.CLARABEL)
+        best = max(best, float(problem.value))
+    return best
+
+
+def test_relaxed_bound_is_at_least_as_sharp_as_shor():
+    for n, p, seed in [(20, 3, 0), (20, 3, 2), (20, 5, 0)]:
+        rng = RNG(seed)
+        X, nu = rng.standard_normal((n, p)), rng.standard_normal(n)
+        relaxed = relaxed_supremum(X, nu)
+        assert supremum(X, nu).attained <= relaxed <= shor(X, nu) * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_relaxed_bound_is_never_below(kind):
+    for seed in range(5):
+        X, nu = random_design(kind, seed)
+        relaxed = relaxed_supremum(X, nu, steps=20)
+        assert supremum(X, nu).attained <= relaxed * (1 + 1e-15)

@@ -1,4 +1,4 @@
-"""Prices from above: of given patterns one by one, and of all patterns by branch and bound."""
+"""Prices from above: of given patterns, and of all patterns by branch and bound or relaxed."""
 
 from landscape.pricing.blocks import (
     EPSILON,
@@ -8,6 +8,7 @@ from landscape.pricing.blocks import (
     prices,
 )
 from landscape.pricing.branch import Supremum, supremum
+from landscape.pricing.relaxed import relaxed_supremum
 
 __all__ = [
     "EPSILON",
@@ -16,5 +17,6 @@ __all__ = [
     "free_coordinate_radius",
     "largest_price",
     "prices",
+    "relaxed_supremum",
     "supremum",
 ]

@@ -42,6 +42,8 @@ EPSILON = float(np.finfo(np.float64).eps)
 CHUNK = 2048  # nodes in one block of work
 ROUNDS = 6  # of two sweeps of coordinate descent each, before a node is solved by an active set
 ROUND = 0.25  # edges shorter than this share of a cone's longest are not split
+STRETCH = 4.0  # a free bias is scaled as if its bound were this many times larger
+WEIGHT = 1e4  # of a free coordinate in the least squares of a single node
 FLAT = 1e10  # a cone whose inverse is larger than this is not split any more
 
 
@@ -52,7 +54,7 @@ class Supremum:
     Attributes:
         bound: no pattern prices above this; valid in floating point.
         attained: the price at ``direction``, so the supremum is at least this (up to rounding).
-        direction: a unit vector u, shape (p,).
+        direction: a vector u with ‖u‖ = 1 (‖w‖ ≤ 1 with a free bias), shape (p,).
         sign: the sign s of the block that attains it, ±1.
         exact: whether the question is settled: ``bound`` is at most the target, or at most
             ``attained`` up to the tolerance or rounding.
@@ -71,6 +73,7 @@ def supremum(
     design: ArrayLike,
     nu: ArrayLike,
     *,
+    free_bias: bool = False,
     target: float = 0.0,
     tolerance: float = 1e-9,
     nodes: int = 200_000,
@@ -79,7 +82,9 @@ def supremum(
 
     Args:
         design: rows x_k, shape (n, p).
-        nu: dual point, shape (n,).
+        nu: dual point, shape (n,); with a free bias its entries sum to zero.
+        free_bias: whether the last coordinate b of u = (w, b) is not penalised.  The supremum is
+            then over ‖w‖ ≤ 1 and |b| ≤ the largest ‖x_k‖ (see `free_coordinate_radius`).
         target: cones are no longer split once they are known to hold no price above it; 0 asks
             for the supremum itself.
         tolerance: relative accuracy asked of the supremum where it is above the target.
@@ -96,7 +101,7 @@ def supremum(
         >>> found.exact, round(found.attained, 9), found.sign
         (True, 5.0, 1)
     """
-    form = _reduced(*_checked(design, nu))
+    form = _reduced(*checked(design, nu), free_bias)
     frontier = _roots(form)
     best, where, sign = 0.0, np.zeros(form.rows.shape[1]), 1
     limit = max(target, 4.0 * form.allowance)
@@ -132,7 +137,9 @@ class _Form:
         rows: |ν_k| x_k, shape (n, r), one a hyperplane, without samples that say nothing.
         side: the signs of ν_k, shape (n,).
         linear: what merging samples of one hyperplane leaves, shape (r,).
-        lift: orthonormal, shape (p, r): u = lift @ coordinates.
+        lift: shape (p, r): u = lift @ coordinates; orthonormal but for a free bias's column.
+        reach: bound on the last coordinate, which no norm counts then; 0 if all are penalised.
+        radius: bound on the norm of all coordinates.
         size: Σ |ν_k| ‖x_k‖, a Lipschitz constant of f.
         allowance: what the reduction and the sums over samples lose by rounding.
     """
@@ -141,11 +148,13 @@ class _Form:
     side: Floats
     linear: Floats
     lift: Floats
+    reach: float
+    radius: float
     size: float
     allowance: float
 
 
-def _checked(design: ArrayLike, nu: ArrayLike) -> tuple[Floats, Floats]:
+def checked(design: ArrayLike, nu: ArrayLike) -> tuple[Floats, Floats]:
     """Return both as arrays, or refuse them."""
     X, weights = np.asarray(design, dtype=np.float64), np.asarray(nu, dtype=np.float64)
     if X.ndim != 2 or weights.shape != X.shape[:1]:
@@ -157,23 +166,30 @@ def _checked(design: ArrayLike, nu: ArrayLike) -> tuple[Floats, Floats]:
     return X, weights
 
 
-def _reduced(X: Floats, nu: Floats) -> _Form:
+def _reduced(X: Floats, nu: Floats, free_bias: bool) -> _Form:
     """Drop what has no weight and turn the row space to its singular vectors."""
     used = (nu != 0) & X.any(axis=1)
+    reach, count = 0.0, X.shape[1] - free_bias
+    if free_bias:
+        # b is measured in units of STRETCH times its bound, so that one ball nearly fits.
+        reach = 1.0 / STRETCH
+        unit = STRETCH * max(float(np.linalg.norm(X[:, :-1], axis=1).max(initial=0.0)), 1e-300)
     weighted = np.abs(nu[used])[:, None] * X[used]
-    size = float(np.linalg.norm(weighted, axis=1).sum())
-    if size == 0.0:
-        nothing = np.zeros(0)
-        return _Form(np.zeros((0, 0)), nothing, nothing, np.zeros((X.shape[1], 0)), 0.0, 0.0)
+    plain = weighted[:, :count]
     n, p = weighted.shape
-    _, sigma, directions = np.linalg.svd(weighted, full_matrices=False)
-    lift = directions[sigma > max(n, p) * EPSILON * sigma[0]].T
+    _, sigma, directions = np.linalg.svd(plain, full_matrices=False)
+    kept = directions[sigma > max(n, p) * EPSILON * sigma.max(initial=0.0)].T
+    lift = kept
+    if free_bias:
+        lift = np.zeros((p, kept.shape[1] + 1))
+        lift[:count, :-1], lift[-1, -1] = kept, unit
     rows, r = weighted @ lift, lift.shape[1]
+    size, radius = float(np.linalg.norm(rows, axis=1).sum()), float(np.hypot(1.0, reach))
     # What the kept directions miss, and their own lack of orthogonality, is charged in full.
-    lost = float(np.linalg.norm(weighted - rows @ lift.T, axis=1).sum())
+    lost = float(np.linalg.norm(plain - plain @ kept @ kept.T, axis=1).sum())
     rows, side, linear, moved = _merged(X[used], rows, np.sign(nu[used]))
-    allowance = lost + moved + 16 * r * (n + p + 16) * EPSILON * size
-    return _Form(rows, side, linear, lift, size, allowance)
+    allowance = lost + radius * moved + 16 * r * (n + p + 16) * EPSILON * radius * size
+    return _Form(rows, side, linear, lift, reach, radius, radius * size, allowance)
 
 
 def _merged(X: Floats, rows: Floats, side: Floats) -> tuple[Floats, Floats, Floats, float]:
@@ -269,7 +285,7 @@ class _Cones:
 
     def __init__(self, form: _Form, nodes: _Nodes) -> None:
         n, r = form.rows.shape
-        values = (nodes.rays.reshape(-1, r) @ form.rows.T).reshape(-1, r, n)
+        values = (nodes.rays.reshape(-1, r) @ form.rows.T).reshape(len(nodes.sign), r, n)
         convex = nodes.sign[:, None] * form.side > 0
         on, off = (values > 0).any(axis=1), (values < 0).any(axis=1)
         cut = on & off & ~convex
@@ -316,24 +332,35 @@ class _Cones:
         """Return the best value of f found in the block, its unit direction and its sign."""
         best = int(self.value.argmax())
         u = self.weights[best] @ self.nodes.rays[best]
-        return float(self.value[best]), u / np.linalg.norm(u), int(self.nodes.sign[best])
+        return float(self.value[best]), u, int(self.nodes.sign[best])
 
-    def _record(self, which: NDArray[np.intp], g: Floats) -> None:
+    def _penalised(self, u: Floats) -> tuple[Floats, Floats]:
+        """Return the norms that count and the sizes of a free coordinate, shape (N,) each."""
+        if not self.form.reach:
+            return np.linalg.norm(u, axis=1), np.zeros(len(u))
+        return np.linalg.norm(u[:, :-1], axis=1), np.abs(u[:, -1])
+
+    def _record(self, which: NDArray[np.intp], g: Floats, free_weight: float = 1.0) -> None:
         """Take over what vectors ``g`` and the slopes prove, and try their directions."""
         form, nodes, r = self.form, self.nodes.take(which), g.shape[1]
-        size = np.linalg.norm(g, axis=1)
+        counted, free = self._penalised(g)
+        size = counted + form.reach * free
         drag = self.slopes[which] @ form.rows
         missing = self.top[which] - np.einsum("nij,nj->ni", nodes.rays, g + drag)
         # On the cone Σ c_i ≤ √r ‖u‖, because its rays lie in one orthant.
-        bound = size + np.sqrt(r) * np.maximum(missing.max(axis=1), 0.0)
+        bound = size + form.radius * np.sqrt(r) * np.maximum(missing.max(axis=1), 0.0)
         rounding = 16 * (r + 4) ** 2 * EPSILON * (size + form.size)
         # Rays are rounded: a split may miss points, as far from it as their rounding.
         rounding = rounding + 8 * EPSILON * nodes.depth * form.size
         self.bound[which] = np.minimum(self.bound[which], bound + rounding + form.allowance)
         # The maximiser of the relaxation is g/‖g‖ where (t, g) are optimal; move it into the cone.
-        weights = np.maximum(np.einsum("nj,nji->ni", g, nodes.inverse), 0.0)
+        scale = np.ones(r)
+        scale[-1] = free_weight**2
+        weights = np.maximum(np.einsum("nj,nji->ni", g * scale, nodes.inverse), 0.0)
         u = np.einsum("ni,nij->nj", weights, nodes.rays)
-        length = np.linalg.norm(u, axis=1)
+        length, free = self._penalised(u)
+        if form.reach:
+            length = np.maximum(length, free / form.reach)
         good = length > 0
         weights[good] /= length[good, None]
         u[good] /= length[good, None]
@@ -354,9 +381,14 @@ class _Cones:
         start = inverse @ self.top[node] - self.slopes[node] @ self.form.rows
         columns = np.hstack([self.form.rows[cut].T, -inverse])
         high = np.concatenate([np.ones(len(cut)), np.full(len(inverse), np.inf)])
-        found = lsq_linear(columns, start, (0.0, high), method="bvls", tol=1e-15)
+        weight = np.ones(len(inverse))
+        if self.form.reach:
+            weight[-1] = WEIGHT  # what remains along a free coordinate is charged in full
+        found = lsq_linear(
+            weight[:, None] * columns, weight * start, (0.0, high), method="bvls", tol=1e-15
+        )
         self.slopes[node, cut] = np.clip(found.x[: len(cut)], 0.0, 1.0)
-        self._record(np.array([node]), (start - columns @ found.x)[None])
+        self._record(np.array([node]), (start - columns @ found.x)[None], weight[-1])
 
     def split(self, limit: float) -> _Nodes:
         """Return the children of the nodes whose bound is above ``limit``."""
