@@ -26,12 +26,12 @@ from landscape.pricing import (
     Supremum,
     free_coordinate_radius,
     largest_price,
+    relaxed_supremum,
     supremum,
 )
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
-    from landscape.losses import Loss
     from landscape.problem import Problem
     from landscape.programs import Program
 
@@ -229,33 +229,45 @@ class AllPatterns:
 
     def __init__(self, problem: Problem, effort: int) -> None:
         self.problem, self.effort = problem, effort
-        architecture = problem.architecture
-        self.program: Program | None = None
-        if not (architecture.plain_neurons and architecture.penalised(problem).all()):
-            every = architecture.all_patterns(problem, effort)
-            self.program = architecture.program(problem, every)
+        self.rank = int(np.linalg.matrix_rank(problem.design))
+        self.enumerated = not problem.architecture.plain_neurons
+        some = (
+            problem.architecture.all_patterns(problem, effort)
+            if self.enumerated
+            else arrangements.sample(problem.design, 1, seed=0)
+        )
+        self.program = problem.architecture.program(problem, some)
 
     def __call__(self, nu: Floats) -> Bound:
         """Return the bound that a dual point gives."""
-        if self.program is not None:
+        if self.enumerated:
             return bound_over(self.program, nu, scope=EXACT)
         return self.searched(nu)[0]
 
-    def searched(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Supremum]:
+    def searched(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Supremum | None]:
         """Return the bound by branch and bound, and what it found.
+
+        Where even its first cones are more than the effort, or where it does not end, the
+        relaxation is asked too and the better bound is kept.
 
         Args:
             nu: dual point, shape (n,).
             target: prices up to this need not be told apart.
         """
-        problem = self.problem
-        nu = problem.loss.into_domain(np.asarray(nu, dtype=np.float64), problem.y)
-        found = supremum(problem.design, nu, target=target, nodes=self.effort)
-        ratio = found.bound / problem.beta
-        n, rank = len(problem.y), int(np.linalg.matrix_rank(problem.design))
-        scope = EXACT if found.exact else RELAXED
-        value, feasible = _scaled(problem.loss, problem.y, nu, ratio)
-        return Bound(value, feasible, ratio, scope, arrangements.count(n, rank)), found
+        design, program = self.problem.design, self.program
+        free = bool((~program.gauge.penalised).any())
+        nu = _dual_point(program, nu)
+        found, bound = None, np.inf
+        if 2 ** (self.rank + 1) <= self.effort:
+            found = supremum(design, nu, free_bias=free, target=target, nodes=self.effort)
+            bound = found.bound
+        exact = found is not None and found.exact
+        if not exact and not free:
+            bound = min(bound, relaxed_supremum(design, nu))
+        ratio = bound / program.beta
+        value, feasible = lower_bound_at(program, nu, ratio)
+        count = arrangements.count(len(nu), self.rank)
+        return Bound(value, feasible, ratio, EXACT if exact else RELAXED, count), found
 
 
 def bound_over(
@@ -361,19 +373,23 @@ def lower_bound(
         ``(bound, feasible, ratio)``: the bound, the feasible point that gives it, and the
         largest price at the given ν divided by β.
     """
-    loss, y = program.loss, program.y
-    nu = loss.into_domain(np.asarray(nu, dtype=np.float64), y)
-    nu = loss.into_domain(nu - _onto_free(program, nu), y)
+    nu = _dual_point(program, nu)
     ratio = largest_price(program, nu, multipliers)[0] / program.beta
-    bound, feasible = _scaled(loss, y, nu, ratio)
-    if program.free.shape[1]:
-        rest = float(np.linalg.norm(_onto_free(program, feasible)))
-        bound -= (rest + EPSILON * float(np.abs(feasible).sum())) * _free_radius(program)
-    return bound, feasible, ratio
+    return *lower_bound_at(program, nu, ratio), ratio
 
 
-def _scaled(loss: Loss, y: Floats, nu: Floats, ratio: float) -> tuple[float, Floats]:
-    """Return the best dual value along tν for feasible t, rounding charged, and tν."""
+def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, Floats]:
+    """Return the dual value at ν scaled until prices are feasible, and the scaled point.
+
+    A lower bound over whatever the ratio covers, rounding charged.
+
+    Args:
+        program: its loss, targets, β and free directions; its blocks play no role.
+        nu: dual point, shape (n,).
+        ratio: an upper bound of the prices at ν, divided by β.
+    """
+    loss, y = program.loss, program.y
+    nu = _dual_point(program, nu)
     top = (1.0 - 4.0 * EPSILON) / ratio if ratio > 0.0 else 1.0
     top = min(top, (1.0 - 4.0 * EPSILON) * loss.reach(nu))
 
@@ -385,19 +401,19 @@ def _scaled(loss: Loss, y: Floats, nu: Floats, ratio: float) -> tuple[float, Flo
     scale = max((0.0, float(found.x), min(top, 1.0), top), key=value)
     feasible = scale * nu
     bound = value(scale)
-    # What rounding may have added: n terms of the sum.
+    # What rounding may have added: n terms of the sum, and what ν still sees of free directions.
     terms = float(np.abs(feasible) @ (np.abs(y) + np.abs(feasible))) + len(y)
-    return bound - (len(y) + 16) * EPSILON * (abs(bound) + terms), feasible
+    bound -= (len(y) + 16) * EPSILON * (abs(bound) + terms)
+    if program.free.shape[1]:
+        rest = float(np.linalg.norm(_onto_free(program, feasible)))
+        bound -= (rest + EPSILON * float(np.abs(feasible).sum())) * _free_radius(program)
+    return bound, feasible
 
 
-def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, Floats]:
-    """Return the dual value at ν scaled by a given largest price over β, and the scaled point.
-
-    No certificate where ``ratio`` comes from a search: column generation stops by it.
-    """
-    loss, y = program.loss, program.y
-    nu = loss.into_domain(nu - _onto_free(program, nu), y)
-    return _scaled(loss, y, nu, ratio)
+def _dual_point(program: Program, nu: Floats) -> Floats:
+    """Return the point of the dual's domain near ν that does not see free directions."""
+    nu = program.loss.into_domain(np.asarray(nu, dtype=np.float64), program.y)
+    return program.loss.into_domain(nu - _onto_free(program, nu), program.y)
 
 
 def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
@@ -411,18 +427,18 @@ def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int 
         limit: how many cones branch and bound may visit (what it knows then is still an upper
             bound), or, where it does not apply, how many patterns may be enumerated.
     """
-    architecture = problem.architecture
-    plain = architecture.plain_neurons and architecture.penalised(problem).all()
-    if patterns is None and not plain:
-        patterns = architecture.all_patterns(problem, limit)
-    some = arrangements.sample(problem.design, 1, seed=0) if patterns is None else patterns
-    program = architecture.program(problem, some)
+    every = None
+    if patterns is None:
+        every = AllPatterns(problem, limit)
+        program = every.program
+    else:
+        program = problem.architecture.program(problem, patterns)
     theta = np.zeros((program.atoms.size, program.atoms.dimension))
     nothing = ConvexPoint(program, theta, np.zeros(program.free.shape[1]))
-    nu = residual(nothing)
-    if patterns is None:
-        return supremum(problem.design, nu, nodes=limit).bound
-    return largest_price(program, nu - _onto_free(program, nu))[0]
+    nu = _dual_point(program, residual(nothing))
+    if every and not every.enumerated:
+        return every.searched(nu)[0].ratio * problem.beta
+    return largest_price(program, nu)[0]
 
 
 def _onto_free(program: Program, nu: Floats) -> Floats:

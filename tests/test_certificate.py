@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from landscape import arrangements
 from landscape.architectures import GatedReLU, TwoLayer
-from landscape.certificate import EXACT, GIVEN, beta_max, certify, judge, lower_bound
+from landscape.certificate import EXACT, GIVEN, beta_max, bound_over, certify, judge, lower_bound
 from landscape.errors import BadInput
 from landscape.network import Network
 from landscape.pricing import largest_price, prices
@@ -90,8 +90,8 @@ def test_planted_faults_open_the_gap():
     whole = every_pattern(problem)
 
     def gap(parameters, nu=None, program=whole):
-        bounds = [] if nu is None else [lower_bound(program, nu)[:2]]
-        return judge(problem, parameters, program, bounds).relative_gap
+        bounds = [] if nu is None else [bound_over(program, nu)]
+        return judge(problem, parameters, bounds, lambda own: bound_over(program, own)).relative_gap
 
     values = {k: v.detach().clone() for k, v in network.values.items()}
     assert gap(values, solution.dual) <= 1e-7
@@ -191,7 +191,7 @@ def test_stationarity_is_relative_to_beta_so_tiny_neurons_count():
 
 @pytest.mark.parametrize(("k", "value"), [(3, 1.0), (4, np.sqrt(2)), (6, 2.0)])
 def test_beta_max_is_where_the_zero_network_becomes_optimal(k, value):
-    assert beta_max(kgon(k)) == pytest.approx(value, rel=1e-12)
+    assert value <= beta_max(kgon(k)) <= value * (1 + 1e-9)
     assert solve(kgon(k, beta=value * 1.001)).active == 0
     assert solve(kgon(k, beta=value * 0.99)).active > 0
 

@@ -60,9 +60,25 @@ class Columns:
     def of(X: Floats, gates: Floats, signs: Floats) -> Columns:
         """Return the distinct signed patterns of some directions."""
         masks = gates @ X.T >= 0
-        keys = np.packbits(np.hstack([masks, signs[:, None] > 0]), axis=1)
-        first = np.sort(np.unique(keys, axis=0, return_index=True)[1])
-        return Columns(gates[first], signs[first], masks[first])
+        columns = Columns(gates, signs, masks)
+        return columns.take(list({key: i for i, key in enumerate(columns._keys())}.values()))
+
+    def _keys(self) -> list[bytes]:
+        packed = np.packbits(np.hstack([self.masks, self.signs[:, None] > 0]), axis=1)
+        return [row.tobytes() for row in packed]
+
+    def without(self, others: Columns) -> Columns:
+        """Return the columns that are not among others."""
+        known = set(others._keys())
+        return self.take([i for i, key in enumerate(self._keys()) if key not in known])
+
+    def join(self, others: Columns) -> Columns:
+        """Return both, which share nothing."""
+        return Columns(
+            np.vstack([self.gates, others.gates]),
+            np.concatenate([self.signs, others.signs]),
+            np.vstack([self.masks, others.masks]),
+        )
 
     def take(self, kept: Any) -> Columns:
         """Return some of them."""
@@ -85,7 +101,7 @@ def generate(
     first: tuple[Floats, Floats],
     tolerance: float,
     seed: int,
-    everything: Everything | None,
+    everything: Everything,
     rounds: int = ROUNDS,
     device: str = "cpu",
     throw: bool = True,
@@ -122,6 +138,7 @@ def generate(
         found, ratio, count = _search(
             X, penalised, beta, optimum, columns, carrying, rng, stage > 0, tolerance
         )
+        found = found.without(columns)
         reached = lower_bound_at(program, optimum.nu, max(1.0, ratio))[0]
         open_gap = (optimum.value - reached) / max(abs(optimum.value), TINY)
         history.append(
@@ -137,21 +154,15 @@ def generate(
                 "seconds": time.perf_counter() - began,
             }
         )
-        sure = stage > 0 and optimum.gap <= max(tolerance, AIMS[-1])
+        sure = stage == 2 or (stage == 1 and optimum.gap <= tolerance)
         if (open_gap <= tolerance or not len(found.signs)) and not sure:
             # Nothing to add at this accuracy: raise it, on the blocks that carry something.
             stage = 1 if stage == 0 and optimum.gap <= tolerance else 2
             columns, before = columns.take(carrying) if carrying.any() else columns, None
             continue
         if open_gap <= tolerance or not len(found.signs):
-            found = Columns.of(
-                X,
-                *(
-                    everything(optimum.nu, beta * (1 + tolerance / 10))
-                    if everything
-                    else (np.zeros((0, X.shape[1])), np.zeros(0))
-                ),
-            )
+            found = Columns.of(X, *everything(optimum.nu, beta * (1 + tolerance / 10)))
+            found = found.without(columns)
             if not len(found.signs):
                 ended = True
                 break
@@ -165,13 +176,7 @@ def generate(
         kept = carrying if progress else np.ones_like(carrying)
         lowest = min(lowest, optimum.value)
         before = (optimum.theta[kept], optimum.constant) if optimum.gap <= 1e-7 else None
-        old, size = columns.take(kept), int(kept.sum())
-        columns = Columns.of(
-            X, np.vstack([old.gates, found.gates]), np.concatenate([old.signs, found.signs])
-        )
-        if len(columns.signs) == size:  # nothing new: accuracy is used up
-            ended = True
-            break
+        columns = columns.take(kept).join(found)
     if not ended and throw:
         raise NotConverged(
             f"Column generation ran {rounds} rounds and still leaves a relative gap of "

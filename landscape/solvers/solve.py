@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -117,36 +116,25 @@ def _search_all(
     throw: bool,
 ) -> Solution:
     """Generate columns by search; prove, as far as the limit allows, that none is missing."""
-    source: AllPatterns | None = None
-    with suppress(arrangements.TooManyPatterns):
-        source = AllPatterns(problem, limit)
+    source = AllPatterns(problem, limit)
     proofs: list[Bound] = []
 
     def everything(nu: Floats, target: float) -> tuple[Floats, Floats]:
-        """Return gates and signs of neurons that price above the target, by exact prices."""
-        assert source is not None
-        p = problem.design.shape[1]
-        if source.program is not None:
-            proofs.append(bound_over(source.program, nu, scope=EXACT))
-            new, _ = listed.improving_blocks(source.program, nu, target / problem.beta - 1)
-            gates = source.program.patterns.gates[source.program.atoms.index[new]]
-            return gates, source.program.atoms.signs[new]
+        """Return a neuron that prices above the target, if branch and bound finds one."""
         bound, found = source.searched(nu, target)
         proofs.append(bound)
-        if found.attained <= target:
-            return np.zeros((0, p)), np.zeros(0)
+        if found is None or found.attained <= target:
+            return np.zeros((0, problem.design.shape[1])), np.zeros(0)
         return found.direction[None], np.array([float(found.sign)])
 
     first = _first_neurons(problem, start, seed)
-    ask = None if source is None else everything
     optimum, solved, ratio, history = generation.generate(
-        problem, first, tolerance, seed, ask, device=device, throw=throw
+        problem, first, tolerance, seed, everything, device=device, throw=throw
     )
-    if proofs and proofs[-1].scope == EXACT and proofs[-1].value >= -np.inf:
+    if proofs and proofs[-1].scope == EXACT:
         return _finish(problem, solved, optimum, proofs[-1], history, tolerance, throw)
-    nu = optimum.nu
-    searched = lower_bound_at(solved, nu, max(ratio, 1.0))
-    bound = Bound(*searched, ratio, SEARCH, arrangements.count(*_size(problem)))
+    reached = lower_bound_at(solved, optimum.nu, max(ratio, 1.0))
+    bound = Bound(*reached, ratio, SEARCH, arrangements.count(*_size(problem)))
     relaxed = max((proof.value for proof in proofs), default=-np.inf)
     climbs = sum(entry["climbs"] for entry in history[-3:])
     return _finish(
