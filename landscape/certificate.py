@@ -402,7 +402,8 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
     feasible = scale * nu
     bound = value(scale)
     # What rounding may have added: n terms of the sum, and what ν still sees of free directions.
-    terms = float(np.abs(feasible) @ (np.abs(y) + np.abs(feasible))) + len(y)
+    terms = float(np.abs(feasible) @ (np.abs(y) + np.abs(feasible)))
+    terms += len(y) if loss.classes else 0.0  # entropies are of size one
     bound -= (len(y) + 16) * EPSILON * (abs(bound) + terms)
     if program.free.shape[1]:
         rest = float(np.linalg.norm(_onto_free(program, feasible)))

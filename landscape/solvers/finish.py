@@ -219,7 +219,7 @@ def finish(
     z, active, binding = _merge(blocks, z, active, binding)
     where = torch.nonzero(active)[:, 0]
     m = Manifold(blocks, where, binding[where])
-    x = m.project(z[where])
+    x = _onto(m, z[where])
     multipliers = multipliers.clone()
     steps, settled = 0, False
     while steps < budget:
@@ -345,13 +345,18 @@ def _newton(m: Manifold, x: Tensor, c: Tensor, budget: int) -> tuple[Tensor, Ten
             hit = reach <= length * (1 + 1e-9)
             m.binding |= hit
             m.rebase(hit.any(1))
-            onto = m.project(x)
-            # A face with nothing left of its block: the block goes; prices may bring it back.
-            left = onto.norm(dim=1) > 0.5 * x.norm(dim=1)
-            m.keep(left)
-            x = onto[left]
+            x = _onto(m, x)
         value, fit = m.value(x, c)
     return x, c, budget, False
+
+
+def _onto(m: Manifold, x: Tensor) -> Tensor:
+    """Project blocks on their faces; one of which little is left goes, prices may bring it back."""
+    k = m.blocks.penalised
+    onto = m.project(x)
+    left = onto[:, :k].norm(dim=1) > 0.5 * x[:, :k].norm(dim=1)
+    m.keep(left)
+    return onto[left]
 
 
 def _largest(*arrays: Tensor) -> float:

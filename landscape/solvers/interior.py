@@ -89,13 +89,14 @@ class Interior:
 
     def run(self, tolerance: float) -> Point:
         """Iterate until the relative gap is at most ``tolerance`` or progress ends."""
-        best, idle = np.inf, 0
+        best, least, idle = np.inf, np.inf, 0
         while self.now.steps < ITERATIONS:
             residual = self._judge()
             if self.now.gap <= tolerance:
                 break
-            idle = 0 if self.now.gap < 0.9 * best else idle + 1
-            best = min(best, self.now.gap)
+            lack = float(residual[0].abs().max())
+            idle = 0 if self.now.gap < 0.9 * best or lack < 0.9 * least else idle + 1
+            best, least = min(best, self.now.gap), min(least, lack)
             if idle > 12 or not np.isfinite(self.now.gap) or not self._advance(*residual):
                 break
         return self.now
