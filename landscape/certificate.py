@@ -42,6 +42,9 @@ GIVEN = "given patterns"
 EFFORT = {"low": 0, "normal": 20_000, "high": 2_000_000}
 """How many cones branch and bound may visit, or how many patterns may be enumerated and priced."""
 
+FIRST = 64
+"""Branch and bound is tried where its first cones, 2^(rank+1), are at most effort / FIRST."""
+
 
 class Bound(NamedTuple):
     """A lower bound of a program's optimum.
@@ -247,8 +250,8 @@ class AllPatterns:
     def searched(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Supremum | None]:
         """Return the bound by branch and bound, and what it found.
 
-        Where even its first cones are more than the effort, or where it does not end, the
-        relaxation is asked too and the better bound is kept.
+        Where its first cones alone would use up much of the effort it is not tried; where it does
+        not end, the relaxation is asked too and the better bound is kept.
 
         Args:
             nu: dual point, shape (n,).
@@ -258,7 +261,7 @@ class AllPatterns:
         free = bool((~program.gauge.penalised).any())
         nu = _dual_point(program, nu)
         found, bound = None, np.inf
-        if 2 ** (self.rank + 1) <= self.effort:
+        if FIRST * 2 ** (self.rank + 1) <= self.effort:
             found = supremum(design, nu, free_bias=free, target=target, nodes=self.effort)
             bound = found.bound
         exact = found is not None and found.exact
