@@ -33,6 +33,8 @@ FACTORED = 6_000
 """Largest matrix that Newton factors."""
 ROUGH = 1e-3
 """Gap from which Newton takes over where n is too large for a cold start."""
+BOLD = 0.2
+"""A bold step that does not lower φ at this length gives way to the plain one."""
 STALLED = 6
 DUST = 1e-9
 """Blocks of a start below this, relative to the largest, are taken as zero."""
@@ -196,16 +198,18 @@ def _step(kernels: Kernels, point: Point, pull: Tensor, primal: float, gap: floa
     """Return the point after one step that lowers φ, or None if no step does."""
     b = kernels.groups
     sizes = pull.norm(dim=1)
-    direction = kernels.direction(point, pull, sizes, min(1e-4, 1e-2 * max(gap, 0.0)) + 1e-13)
-    slope = 0.5 * b.beta * float((1 - (sizes / b.beta).square()) @ direction)
+    slopes = 0.5 * b.beta * (1 - (sizes / b.beta).square())
+    damping = min(1e-4, 1e-2 * max(gap, 0.0)) + 1e-13
     inner = 1e-6 * max(gap, 0.0) * min(gap, 1.0) * abs(primal)
-    length = 1.0
-    while length > 1e-10:
-        eta = (point.eta + length * direction).clamp_min(0.0)
-        trial = kernels.evaluate(eta, point.omega, point.t, inner)
-        if trial.value <= point.value + 1e-4 * length * slope + 1e-13 * abs(point.value):
-            return trial
-        length /= 2
+    for bold, shortest in ((True, BOLD), (False, 1e-10)):
+        direction = kernels.direction(point, pull, sizes, damping, bold)
+        slope, length = float(slopes @ direction), 1.0
+        while slope <= 0 and length > shortest:
+            eta = (point.eta + length * direction).clamp_min(0.0)
+            trial = kernels.evaluate(eta, point.omega, point.t, inner)
+            if trial.value <= point.value + 1e-4 * length * slope + 1e-13 * abs(point.value):
+                return trial
+            length /= 2
     return None
 
 

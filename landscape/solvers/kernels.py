@@ -29,7 +29,7 @@ the smaller matrix (Woodbury).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,36 +120,44 @@ class Kernels:
             descent = float(tau @ dt - rho @ dfit)
             if not descent > 0:
                 break
-            length, straight, curved = 1.0, float(omega @ dbend), float(domega @ dbend)
+            straight, curved = float(omega @ dbend), float(domega @ dbend)
             quadratic = 0.5 * float(omega @ bend)
-            while length > 1e-12:
-                bent = quadratic + length * straight + 0.5 * length**2 * curved
-                trial = float(b.loss.value(fit + length * dfit, y)) + bent
-                if trial <= value - 1e-4 * length * descent or descent <= 1e-13 * abs(value):
-                    break
-                length /= 2
-            else:
+
+            def slope(s: float, at=fit, along=dfit, a=straight, c=curved) -> float:
+                return float(b.loss.gradient(at + s * along, y) @ along) + a + s * c
+
+            length = 1.0 if linear else _root(slope, descent)
+            bent = quadratic + length * straight + 0.5 * length**2 * curved
+            trial = float(b.loss.value(fit + length * dfit, y)) + bent
+            if trial > value and descent > 1e-13 * abs(value):
                 break
             omega, t, value = omega + length * domega, t + length * dt, trial
             bend = bend + length * dbend
             fit = bend + Q @ t
             if descent <= max(tolerance, 1e-15 * abs(value)):
                 break
-            if not linear and (length < 1.0 or descent > 1e-3 * before):
+            if not linear and (length != 1.0 or descent > 1e-3 * before):
                 factor = None
             before = descent
         if not linear or factor is None:
             factor = Factor(self, eta, active, b.loss.curvature(fit, y))
         return Point(eta, omega, t, bend, value + 0.5 * b.beta * float(eta.sum()), factor)
 
-    def direction(self, point: Point, pull: Tensor, sizes: Tensor, damping: float) -> Tensor:
+    def direction(
+        self, point: Point, pull: Tensor, sizes: Tensor, damping: float, bold: bool
+    ) -> Tensor:
         """Return the minimiser η of φ's quadratic model over η ≥ 0, less the present η.
+
+        Along a ray 1/‖A_gᵀω‖ is nearly linear in η, while φ falls like a pole: a bold step aims
+        the slopes at 1/‖A_gᵀω‖ = 1/β, as the secular equation of trust regions is solved, and
+        is many times longer where prices are far above β; at the optimum the two agree.
 
         Args:
             point: where to expand.
             pull: A_gᵀω of all blocks, shape (G, p).
             sizes: their norms, shape (G,).
             damping: added to the Hessian's diagonal, relative.
+            bold: whether to aim at the secular equation.
         """
         b, eta = self.groups, point.eta
         entering = torch.nonzero((eta == 0) & (sizes > b.beta))[:, 0]
@@ -161,6 +169,9 @@ class Kernels:
         if not len(chosen):
             return step
         slope = 0.5 * b.beta * (1 - (sizes[chosen] / b.beta).square())
+        if bold:
+            ratio = (sizes[chosen] / b.beta).clamp_min(1.0)
+            slope = slope * 2 * ratio.square() / (1 + ratio)
         v = (b.masks[chosen] * (pull[chosen] @ b.X.T)).T  # (n, k)
         hessian = v.T @ point.factor.inverse(v) / b.beta**2
         hessian = 0.5 * (hessian + hessian.T)
@@ -240,6 +251,22 @@ class Factor:
         if len(dt):
             dt = torch.cholesky_solve(dt[:, None], self.small)[:, 0]
         return -self.root * (self.solve(right)[:, 0] + self.Y @ dt), dt
+
+
+def _root(slope: Callable[[float], float], descent: float) -> float:
+    """Return where a rising slope, −``descent`` at 0, crosses zero: 1 if it has not by much there."""
+    low, high, below, above = 0.0, 1.0, -descent, slope(1.0)
+    if above <= 0.1 * descent:
+        return 1.0
+    for k in range(60):
+        # Regula falsi and bisection in turn: the slope may bend sharply.
+        middle = high - above * (high - low) / (above - below) if k % 2 else 0.5 * (low + high)
+        now = slope(middle)
+        if abs(now) <= 0.1 * descent:
+            return middle
+        low, below = (middle, now) if now < 0 else (low, below)
+        high, above = (middle, now) if now > 0 else (high, above)
+    return low
 
 
 def nonnegative_minimum(H: Tensor, q: Tensor, guess: Tensor) -> Tensor:
