@@ -199,7 +199,7 @@ def _step(kernels: Kernels, point: Point, pull: Tensor, primal: float, gap: floa
     b = kernels.groups
     sizes = pull.norm(dim=1)
     slopes = 0.5 * b.beta * (1 - (sizes / b.beta).square())
-    damping = min(1e-4, 1e-2 * max(gap, 0.0)) + 1e-13
+    damping = min(1e-4, 1e-2 * max(gap, 0.0)) + 1e-14
     inner = 1e-6 * max(gap, 0.0) * min(gap, 1.0) * abs(primal)
     for bold, shortest in ((True, BOLD), (False, 1e-10)):
         direction = kernels.direction(point, pull, sizes, damping, bold)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 INNER = 60
 PIVOTS = 40
-FLOOR = 1e-8
+FLOOR = 1e-12
 """Smallest curvature used, relative to the largest: the Huber loss has none on its lines."""
 
 
@@ -176,7 +176,7 @@ class Kernels:
         hessian = v.T @ point.factor.inverse(v) / b.beta**2
         hessian = 0.5 * (hessian + hessian.T)
         diagonal = hessian.diagonal()
-        diagonal += damping * diagonal + 1e-14 * diagonal.amax()
+        diagonal += damping * diagonal + 1e-16 * diagonal.amax()
         now = eta[chosen]
         found = nonnegative_minimum(hessian, slope - hessian @ now, (now > 0) | (slope < 0))
         step[chosen] = found - now
@@ -190,7 +190,7 @@ class Factor:
         b = kernels.groups
         self.groups, self.active = b, active
         self.beta = b.beta
-        curvature = curvature.clamp_min(FLOOR * float(curvature.max()) + 1e-12)
+        curvature = curvature.clamp_min(FLOOR * (float(curvature.max()) or 1.0))
         self.root = curvature.sqrt()
         self.weights = (eta[active] / b.beta).sqrt()
         self.dense = b.n <= len(active) * b.p
@@ -260,7 +260,9 @@ def _root(slope: Callable[[float], float], descent: float) -> float:
         return 1.0
     for k in range(60):
         # Regula falsi and bisection in turn: the slope may bend sharply.
-        middle = high - above * (high - low) / (above - below) if k % 2 else 0.5 * (low + high)
+        middle = 0.5 * (low + high)
+        if k % 2 and above > below:
+            middle = high - above * (high - low) / (above - below)
         now = slope(middle)
         if abs(now) <= 0.1 * descent:
             return middle
