@@ -32,7 +32,7 @@ DESCENT = 20_000
 FACTORED = 6_000
 """Largest matrix that Newton factors."""
 ROUGH = 1e-3
-"""Gap from which Newton takes over where n is too large for a cold start."""
+"""Gap from which Newton takes over where the whole program is too large to factor."""
 BOLD = 0.2
 """A bold step that does not lower φ at this length gives way to the plain one."""
 STALLED = 6
@@ -120,30 +120,30 @@ def _solve(b: Groups, tolerance: float, start: tuple[Floats, Floats] | None) -> 
         t = b.X.new_zeros(b.free.shape[1], b.outputs)
     else:
         theta, t = b.scaled(*start)
-    kernels, history = Kernels(b), []
-    if b.n <= FACTORED:
-        point = _cold(kernels) if start is None else _at(kernels, theta, t)
-        found = _newton(kernels, point, tolerance)
-        if found.gap <= tolerance:
-            return found
-        theta, t, history = found.theta, found.t, found.history
-        wanted = tolerance
-    else:
-        wanted = max(tolerance, ROUGH)
-        found = None
-    theta, t, bound, gap, more = descend(b, theta, t, wanted, DESCENT)
-    history = history + more
-    last = Found(theta, t, bound.nu, gap, history)
-    if tolerance < gap <= ROUGH and _coordinates(theta) <= FACTORED:
-        sharp = _newton(kernels, _at(kernels, theta, t), tolerance)
-        last = min(last, sharp, key=lambda one: one.gap)._replace(history=history + sharp.history)
-        if last.gap > tolerance and b.n > FACTORED:
-            theta, t, bound, gap, more = descend(b, last.theta, last.t, tolerance, DESCENT)
-            longer = Found(theta, t, bound.nu, gap, last.history + more)
-            last = min(last, longer, key=lambda one: one.gap)._replace(history=longer.history)
-    if found is not None and found.gap < last.gap:
-        return found._replace(history=last.history)
-    return last
+    kernels = Kernels(b)
+    best: Found | None = None
+    if min(b.n, b.size * b.p) <= FACTORED:
+        best = _newton(
+            kernels, _cold(kernels) if start is None else _at(kernels, theta, t), tolerance
+        )
+    for wanted in (max(tolerance, ROUGH), tolerance):
+        if best is None or best.gap > wanted:
+            begin = (theta, t) if best is None else (best.theta, best.t)
+            theta, t, bound, gap, more = descend(b, *begin, wanted, DESCENT)
+            best = _better(best, Found(theta, t, bound.nu, gap, more))
+        if tolerance < best.gap <= ROUGH and _coordinates(best.theta) <= FACTORED:
+            best = _better(best, _newton(kernels, _at(kernels, best.theta, best.t), tolerance))
+        if best.gap <= tolerance:
+            break
+    assert best is not None
+    return best
+
+
+def _better(old: Found | None, new: Found) -> Found:
+    """Return the point with the smaller gap, with the history of both."""
+    if old is None:
+        return new
+    return min(new, old, key=lambda one: one.gap)._replace(history=old.history + new.history)
 
 
 def _coordinates(theta: Tensor) -> int:
@@ -156,7 +156,10 @@ def _newton(kernels: Kernels, point: Point, tolerance: float) -> Found:
     bound, history, stalled = Bound(b), [], 0
     best: Found | None = None
     for _ in range(STEPS):
-        nu = b.loss.into_domain(point.omega, y[:, 0])[:, None]
+        inside = bound.feasible(point.omega[:, None])
+        nu = (
+            inside if bool(inside.isfinite().all()) else b.loss.into_domain(point.omega[:, None], y)
+        )
         pull = b.X.new_zeros(b.size, b.p, 1)
         pull[bound.left] = b.adjoint(nu, bound.left)
         carrying = torch.nonzero(point.eta)[:, 0]
@@ -164,7 +167,7 @@ def _newton(kernels: Kernels, point: Point, tolerance: float) -> Found:
         theta[carrying] = (point.eta[carrying] / b.beta)[:, None, None] * pull[carrying]
         fit = b.apply(theta[carrying], carrying) + b.free @ point.t[:, None]
         primal = b.value(fit) + b.beta * float(theta.flatten(1).norm(dim=1).sum())
-        _, gap = bound.offer(nu, primal, pull[bound.left])
+        _, gap = bound.offer(inside, primal, pull[bound.left])
         history.append(
             {
                 "value": primal * b.value_scale,
@@ -200,7 +203,7 @@ def _step(kernels: Kernels, point: Point, pull: Tensor, primal: float, gap: floa
     sizes = pull.norm(dim=1)
     slopes = 0.5 * b.beta * (1 - (sizes / b.beta).square())
     damping = min(1e-4, 1e-2 * max(gap, 0.0)) + 1e-14
-    inner = 1e-6 * max(gap, 0.0) * min(gap, 1.0) * abs(primal)
+    inner = 1e-6 * min(max(gap, 0.0), 1.0) ** 2 * abs(primal)
     for bold, shortest in ((True, BOLD), (False, 1e-10)):
         direction = kernels.direction(point, pull, sizes, damping, bold)
         slope, length = float(slopes @ direction), 1.0
@@ -244,7 +247,9 @@ def _cold(kernels: Kernels) -> Point:
         mean = float(base @ b.adjoint(point.omega[:, None]).flatten(1).norm(dim=1))
         if 0.7 < mean / b.beta < 1.5:
             break
-        slope = (1 / mean - 1 / last[1]) / (scale - last[0]) if scale != last[0] else 0.0
+        if not mean > 0 or scale == last[0]:
+            break
+        slope = (1 / mean - 1 / last[1]) / (scale - last[0])
         last = (scale, mean)
         new = scale + (1 / b.beta - 1 / mean) / slope if slope > 0 else 4 * scale
         scale = min(max(new, 0.05 * scale), 100 * scale)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.solvers.blocks import _rms as root_mean_square
+from landscape.solvers.blocks import rms
 
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
@@ -45,8 +45,8 @@ class Groups:
     def __init__(self, program: Program, device: str = "cpu") -> None:
         atoms = program.atoms
         self.program, self.loss, self.device = program, program.loss, device
-        self.x_scale = root_mean_square(atoms.design)
-        self.y_scale = root_mean_square(program.y) if program.loss.name == "squared" else 1.0
+        self.x_scale = rms(atoms.design)
+        self.y_scale = rms(program.y) if program.loss.name == "squared" else 1.0
         self.value_scale = self.y_scale**2
         self.beta = program.beta / (self.x_scale * self.y_scale)
         self.smoothness = 0.25 if program.loss.name == "logistic" else 1.0
@@ -100,10 +100,10 @@ class Groups:
     def scaled(self, theta: Floats, constant: Floats) -> tuple[Tensor, Tensor]:
         """Return blocks (G, p[, c]) and free part in scaled units, for distinct patterns."""
         atoms = self.program.atoms
-        signed = theta.reshape(len(theta), self.p, -1) * atoms.signs[:, None, None]
+        signed = theta.reshape(len(theta), self.p, self.outputs) * atoms.signs[:, None, None]
         merged = np.zeros((self.size, self.p, self.outputs))
         np.add.at(merged, self.same, signed)
-        outputs = self.program.free @ constant.reshape(self.program.free.shape[1], -1)
+        outputs = self.program.free @ constant.reshape(self.program.free.shape[1], self.outputs)
         t = self.free.T @ torch.as_tensor(outputs.reshape(self.n, -1), device=self.device)
         scale = self.x_scale / self.y_scale
         return torch.as_tensor(merged * scale, device=self.device), t / self.y_scale
@@ -115,7 +115,9 @@ class Groups:
         scale = self.y_scale / self.x_scale
         out[self.first] = theta.cpu().numpy() * scale * atoms.signs[self.first, None, None]
         outputs = (self.free @ t).cpu().numpy() * self.y_scale
-        constant = np.linalg.lstsq(free, outputs, RANK)[0] if free.shape[1] else np.zeros((0, 1))
+        constant = np.zeros((free.shape[1], self.outputs))
+        if free.shape[1]:
+            constant[:] = np.linalg.lstsq(free, outputs, RANK)[0]
         if self.program.y.ndim == 1:
             return out[:, :, 0], constant.reshape(free.shape[1])
         return out, constant.reshape(free.shape[1], self.outputs)
@@ -126,4 +128,4 @@ def _range(A: Floats) -> Floats:
     if not A.shape[1]:
         return A
     U, sizes, _ = np.linalg.svd(A, full_matrices=False)
-    return np.ascontiguousarray(U[:, sizes > RANK * sizes.max(initial=0.0)])
+    return np.ascontiguousarray(U[:, sizes > RANK * sizes.max(initial=0.0)], dtype=np.float64)

@@ -118,7 +118,7 @@ class Kernels:
             dbend = self.kernel(eta, active, domega)
             dfit = dbend + Q @ dt
             descent = float(tau @ dt - rho @ dfit)
-            if not descent > 0:
+            if not descent > -1e-13 * abs(value):
                 break
             straight, curved = float(omega @ dbend), float(domega @ dbend)
             quadratic = 0.5 * float(omega @ bend)
@@ -126,10 +126,11 @@ class Kernels:
             def slope(s: float, at=fit, along=dfit, a=straight, c=curved) -> float:
                 return float(b.loss.gradient(at + s * along, y) @ along) + a + s * c
 
-            length = 1.0 if linear else _root(slope, descent)
+            flat = descent <= 1e-13 * abs(value)  # rounding: no search, but ω settles
+            length = 1.0 if linear or flat else _root(slope, descent)
             bent = quadratic + length * straight + 0.5 * length**2 * curved
             trial = float(b.loss.value(fit + length * dfit, y)) + bent
-            if trial > value and descent > 1e-13 * abs(value):
+            if trial > value and not flat:
                 break
             omega, t, value = omega + length * domega, t + length * dt, trial
             bend = bend + length * dbend
@@ -175,6 +176,8 @@ class Kernels:
         v = (b.masks[chosen] * (pull[chosen] @ b.X.T)).T  # (n, k)
         hessian = v.T @ point.factor.inverse(v) / b.beta**2
         hessian = 0.5 * (hessian + hessian.T)
+        if not float(hessian.diagonal().min()) > 0 or not bool(hessian.isfinite().all()):
+            return step  # the inner problem was lost to rounding: no step
         diagonal = hessian.diagonal()
         diagonal += damping * diagonal + 1e-16 * diagonal.amax()
         now = eta[chosen]
@@ -254,7 +257,7 @@ class Factor:
 
 
 def _root(slope: Callable[[float], float], descent: float) -> float:
-    """Return where a rising slope, −``descent`` at 0, crosses zero: 1 if it has not by much there."""
+    """Return where a rising slope, −``descent`` at 0, crosses zero; 1 if nearly flat there."""
     low, high, below, above = 0.0, 1.0, -descent, slope(1.0)
     if above <= 0.1 * descent:
         return 1.0

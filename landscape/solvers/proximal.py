@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from landscape.solvers.groups import Groups
 
 OUTER = 200
+LONG = 1000
+"""Most steps on one working set."""
+REFITS = 30
 EVERY = 10
 """Steps between two looks at the gap of the working set."""
 ZERO = 1e-12
 """An objective this small beside the loss of the zero network counts as this large in gaps."""
+
+EPSILON = float(np.finfo(np.float64).eps)
 
 Shrink = Callable[[Tensor, Tensor], Tensor]
 
@@ -54,18 +59,27 @@ class Bound:
         self.groups, self.polar = groups, polar
         self.best, self.nu = -np.inf, torch.zeros_like(groups.y)
         self.left = torch.arange(groups.size, device=groups.X.device)
-        self.floor = ZERO * groups.value(torch.zeros_like(groups.y))
+        self.zero = groups.value(torch.zeros_like(groups.y))
 
-    def offer(self, nu: Tensor, primal: float, pull: Tensor | None = None) -> tuple[Tensor, float]:
+    def feasible(self, nu: Tensor) -> Tensor:
+        """Return ν made orthogonal to the free directions; NaN if that leaves the domain."""
+        Q, loss, y = self.groups.free, self.groups.loss, self.groups.y
+        nu = loss.into_domain(nu, y)
+        if not Q.shape[1]:
+            return nu
+        nu = nu - Q @ (Q.T @ nu)
+        inside = loss.into_domain(nu, y)
+        return inside if float((inside - nu).norm()) <= 1e-10 * float(nu.norm()) else nu * np.nan
+
+    def offer(self, nu: Tensor, primal: float, pull: Tensor) -> tuple[Tensor, float]:
         """Scale ν to a feasible point, screen; return prices of the blocks left, relative gap.
 
         Args:
-            nu: near −∇ℓ, in the domain of the dual and orthogonal to the free directions.
+            nu: near −∇ℓ, as `feasible` returns it.
             primal: objective of a point, in scaled units.
-            pull: A_gᵀν of the blocks left, if known.
+            pull: A_gᵀν of the blocks left.
         """
-        b = self.groups
-        prices = self.polar(b.adjoint(nu, self.left) if pull is None else pull)
+        b, prices = self.groups, self.polar(pull)
         ratio = float(prices.max()) / b.beta if len(prices) else 0.0
         scale = min(1.0, 1.0 / ratio) if ratio > 0 else 1.0
         dual = float(b.loss.dual_value(scale * nu, b.y))
@@ -73,11 +87,12 @@ class Bound:
             self.best, self.nu = dual, scale * nu
         if np.isfinite(dual):
             # The rounding of the two values is charged to the radius.
-            slack = max(primal - dual, 0.0) + 1e-14 * (abs(primal) + b.n * b.value(0 * nu) * 1e-2)
+            rounding = 4 * b.n * EPSILON * (abs(primal) + self.zero)
+            slack = max(primal - dual, 0.0) + rounding
             reach = (2 * b.smoothness * slack) ** 0.5
             kept = scale * prices + reach * b.norms[self.left] >= b.beta
             self.left, prices = self.left[kept], prices[kept]
-        return prices, (primal - self.best) / max(abs(primal), self.floor)
+        return prices, (primal - self.best) / max(abs(primal), ZERO * self.zero)
 
 
 def descend(
@@ -110,9 +125,14 @@ def descend(
     # With many blocks at work the first working set must not crawl; it doubles from here.
     width = max(32, b.size // 16)
     for _ in range(OUTER):
-        fit = b.apply(theta) + b.free @ t
+        without = b.apply(theta)
+        t = refit(b, without, t)
+        fit = without + b.free @ t
         primal = b.value(fit) + b.beta * float(gauge(theta).sum())
-        prices, gap = bound.offer(_slope(b, fit), primal)
+        nu = -b.loss.gradient(fit, b.y)
+        inside = bound.feasible(nu)
+        nu = inside if bool(inside.isfinite().all()) else nu
+        prices, gap = bound.offer(inside, primal, b.adjoint(nu, bound.left))
         kept = torch.zeros(b.size, dtype=torch.bool, device=theta.device)
         kept[bound.left] = True
         theta = theta * kept[:, None, None]
@@ -137,17 +157,38 @@ def descend(
         chosen = torch.nonzero(carrying)[:, 0]
         wanted = max(tolerance / 2, 0.2 * gap) if np.isfinite(gap) else 0.1
         moved, t, count = _accelerate(
-            b, theta[chosen], t, chosen, wanted, steps - used, shrink, gauge, polar
+            b, theta[chosen], t, chosen, wanted, min(LONG, steps - used), shrink, gauge, bound
         )
         theta[chosen] = moved
         used += count
     return theta, t, bound, gap, history
 
 
-def _slope(b: Groups, fit: Tensor) -> Tensor:
-    """Return −∇ℓ, made orthogonal to the free directions."""
-    nu = b.loss.into_domain(-b.loss.gradient(fit, b.y), b.y)
-    return nu - b.free @ (b.free.T @ nu)
+def refit(b: Groups, fit: Tensor, t: Tensor) -> Tensor:
+    """Return the free part that minimises ℓ(fit + Qt), by damped Newton steps from t."""
+    Q = b.free
+    if not Q.shape[1]:
+        return t
+    value = b.value(fit + Q @ t)
+    for _ in range(REFITS):
+        now = fit + Q @ t
+        slope = Q.T @ b.loss.gradient(now, b.y)
+        curvature = b.loss.curvature(now, b.y)[:, 0]
+        hessian = Q.T @ (curvature[:, None] * Q)
+        hessian.diagonal().add_(1e-12 * float(curvature.max()) + 1e-300)
+        step = -torch.linalg.solve_ex(hessian, slope)[0]
+        length, descent = 1.0, -float((slope * step).sum())
+        if not descent > 1e-16 * abs(value):
+            break
+        while length > 1e-12:
+            trial = b.value(now + length * (Q @ step))
+            if trial < value:
+                break
+            length /= 2
+        else:
+            break
+        t, value = t + length * step, trial
+    return t
 
 
 def _accelerate(
@@ -159,7 +200,7 @@ def _accelerate(
     steps: int,
     shrink: Shrink,
     gauge: Callable[[Tensor], Tensor],
-    polar: Callable[[Tensor], Tensor],
+    bound: Bound,
 ) -> tuple[Tensor, Tensor, int]:
     """FISTA with gradient restarts over some blocks, each with its own step size.
 
@@ -196,8 +237,8 @@ def _accelerate(
         y, y_t, g = new + push * (new - x), new_t + push * (new_t - x_t), new_f + push * (new_f - f)
         x, x_t, f, momentum = new, new_t, new_f, following
         if count % EVERY == 0:
-            nu = _slope(b, f)
-            prices = polar(b.adjoint(nu, chosen))
+            nu = bound.feasible(-b.loss.gradient(f, b.y))
+            prices = bound.polar(b.adjoint(nu, chosen))
             scale = min(1.0, b.beta / max(float(prices.max()), 1e-300))
             primal = b.value(f) + b.beta * float(gauge(x).sum())
             dual = float(b.loss.dual_value(scale * nu, b.y))
