@@ -15,7 +15,7 @@ from scipy.optimize import linprog
 
 from landscape.certificate import lower_bound
 from landscape.errors import NotConverged
-from landscape.solvers import reference
+from landscape.solvers import group_lasso, reference
 from landscape.solvers.blocks import Blocks
 from landscape.solvers.finish import finish, identify
 from landscape.solvers.interior import Interior, centre
@@ -42,7 +42,7 @@ def minimise(
     device: str = "cpu",
     start: tuple[Floats, Floats] | None = None,
 ) -> Optimum:
-    """Return the optimum of a program whose blocks have cones.
+    """Return the optimum of a program over given blocks, with cones or without.
 
     Args:
         program: the blocks; any loss (the hinge has no curvature and goes to the reference).
@@ -58,6 +58,8 @@ def minimise(
         NotConverged: if the gap stays above the tolerance and ``throw``.
     """
     found, reason = None, _unsuited(program)
+    if not reason and program.cones is None:
+        return group_lasso.minimise(program, tolerance, start, throw, device)
     if not reason and start is not None:
         warm = resume(program, *start, device=device)
         if warm is not None and warm.gap <= tolerance:
@@ -87,7 +89,7 @@ def resume(
     The warm start of late rounds of column generation and of regularisation paths: blocks that
     are zero in ``theta`` enter where they price above β.
     """
-    if _unsuited(program):
+    if _unsuited(program) or program.cones is None:
         return None
     with torch.inference_mode():
         blocks = Blocks(program, device)
@@ -108,8 +110,6 @@ def resume(
 
 def _unsuited(program: Program) -> str:
     """Return why the fast solver does not apply, or nothing."""
-    if program.cones is None:
-        return "blocks without cones are solved by the reference"
     if not program.loss.smooth:
         return f"the {program.loss.name} loss has no curvature, so the reference solved it"
     if not program.gauge.penalised.all() and program.atoms.masks.all(axis=1).any():
