@@ -51,6 +51,23 @@ METHODS: dict[str, tuple[str, str]] = {
     "adamw": ("#56B4E9", "P"),
     "adam_polished": ("#000000", "*"),
     "convex": ("#666666", "X"),
+    # solvers
+    "fast": ("#882255", "p"),
+    "generation": ("#332288", "h"),
+    "generation_started": ("#88AAEE", "h"),
+    "reference": ("#44AA99", "H"),
+    "enumerate": ("#DDCC77", "8"),
+    "gated": ("#117733", "d"),
+    # where patterns come from
+    "gaussian_gates": ("#A65628", "<"),
+    "data_gates": ("#999933", ">"),
+    "every": ("#111111", "X"),
+    # other projects
+    "adelie": ("#AA4499", "1"),
+    "scnn": ("#EE3377", "2"),
+    "cronos": ("#CC3311", "3"),
+    "celer": ("#88CCEE", "4"),
+    "skglm": ("#AAAA00", "+"),
 }
 LABELS = {
     "adam": "Adam",
@@ -60,6 +77,15 @@ LABELS = {
     "adamw": "AdamW",
     "momentum": "SGD with momentum",
     "adam_polished": "Adam, polished",
+    "fast": "interior point + Newton (ours)",
+    "generation": "column generation (ours)",
+    "generation_started": "the same, from L-BFGS networks",
+    "reference": "cvxpy + Clarabel",
+    "enumerate": "enumeration",
+    "gated": "gated relaxation, cone decomposition",
+    "gaussian_gates": "Gaussian gates",
+    "data_gates": "data-driven gates",
+    "every": "all patterns",
 }
 
 
@@ -120,6 +146,32 @@ def median_band(ax: Axes, x: ArrayLike, values: ArrayLike, name: str, floor: flo
     ax.plot(x, middle, **line)
     if len(values) > 1:
         ax.fill_between(np.asarray(x), low, high, color=line["color"], alpha=0.2, lw=0)
+
+
+def on_grid(x: Any, values: Any, points: int = 40) -> tuple[Any, Any]:
+    """Bring paths with different steps on one logarithmic grid, each at its last value so far.
+
+    Args:
+        x: positions, ascending along each path, shape (steps, paths); NaN after a path's end.
+        values: at these positions, same shape.
+        points: of the grid, which begins where every path has begun.
+
+    Returns:
+        ``(grid, values)``: shapes (points,) and (points, paths).
+    """
+    grid = np.geomspace(np.nanmax(x[0]), np.nanmax(x), points)
+    grid[-1] = np.nanmax(x)
+    last = [np.searchsorted(path[np.isfinite(path)], grid, side="right") - 1 for path in x.T]
+    reached = [path[at] for path, at in zip(values.T, last, strict=True)]
+    return grid, np.array(reached).T
+
+
+def legend(figure: Figure, axes: Any, ncols: int) -> None:
+    """Put one legend below the whole figure, each label of its axes once."""
+    found: dict[str, Any] = {}
+    for ax in np.asarray(axes).flat:
+        found.update(dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=ncols)
 
 
 def note(figure: Figure, text: str) -> None:
