@@ -29,30 +29,30 @@ VERSIONS = {
     "generation": generation.VERSION,
 }
 SUMMARY = (
-    "data", "n", "d", "beta", "kind", "draw", "seeds", "objective", "dual", "scope",
+    "data", "n", "d", "beta", "source", "draw", "seeds", "objective", "dual", "scope",
     "most_patterns", "median_fewest", "median_most", "neurons",
 )  # fmt: skip
 DRAWN = {"gaussian": "gaussian_gates", "data": "data_gates", "generated": "generation"}
-"""Kinds of patterns whose style in figures has another name."""
+"""Sources of patterns whose style in figures has another name."""
 
 
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Solve one data set over one kind of patterns, at every count and seed."""
+    """Solve one data set over patterns of one source, at every count and seed."""
     sample, problem = sweep.problem(cfg)
-    kinds = {
+    sources = {
         "gaussian": _sampled, "data": _sampled, "adam": _trained, "lbfgs": _trained,
         "generated": _generated, "every": _every, "growth": _growth,
     }  # fmt: skip
-    if cfg.kind not in kinds:
-        raise unknown("kind", cfg.kind, kinds)
-    patterns, objectives, optimum = kinds[cfg.kind](problem, cfg)
+    if cfg.source not in sources:
+        raise unknown("source", cfg.source, sources)
+    patterns, objectives, optimum = sources[cfg.source](problem, cfg)
     certificate = None if optimum is None else optimum.certificate
     row = {
         "data": sample.name,
         "n": problem.X.shape[0],
         "d": problem.X.shape[1],
         "beta": problem.beta,
-        "kind": cfg.kind,
+        "source": cfg.source,
         "draw": cfg.draw,
         "seeds": objectives.shape[1],
         "objective": float(np.nanmin(objectives)),
@@ -94,7 +94,7 @@ def _sampled(problem: Problem, cfg: Any) -> Any:
     counts = [count for count in cfg.counts if count < every]
     patterns, objectives = np.full((2, len(counts), cfg.seeds), np.nan)
     for seed in range(cfg.seeds):
-        drawn = _first(problem, counts[-1], seed, cfg.kind)
+        drawn = _first(problem, counts[-1], seed, cfg.source)
         for i, count in enumerate(counts):
             if count <= len(drawn):
                 patterns[i, seed] = count
@@ -104,10 +104,15 @@ def _sampled(problem: Problem, cfg: Any) -> Any:
 
 def _trained(problem: Problem, cfg: Any) -> Any:
     """Patterns of trained networks, kinks included: one restricted program a network."""
-    steps, options = cfg.steps, {"learning_rate": 0.01}
-    if cfg.kind == "lbfgs":
-        steps, options = max(10, cfg.steps // 10), {}
-    runs = train(problem, list(cfg.widths), range(cfg.seeds), cfg.kind, steps, **options)
+    second_order = cfg.source == "lbfgs"
+    runs = train(
+        problem,
+        list(cfg.widths),
+        range(cfg.seeds),
+        cfg.source,
+        cfg.lbfgs_steps if second_order else cfg.steps,
+        learning_rate=None if second_order else 0.01,
+    )
     own = [arrangements.of(network, problem.design) for network in runs.networks]
     objectives = np.array([_restricted(problem, one) for one in own])
     shape = (len(cfg.widths), cfg.seeds)
@@ -167,7 +172,7 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     """Draw a column a data set: excess against patterns; below, ratio against samples."""
     parts, growths = (
         list(rows.groupby("data", sort=False))
-        for rows in (table[table["kind"] != "growth"], table[table["kind"] == "growth"])
+        for rows in (table[table["source"] != "growth"], table[table["source"] == "growth"])
     )
     drawn = {}
     if parts:
@@ -199,15 +204,17 @@ def _excesses(parts: Any, store: Any) -> Any:
 
 
 def _excess(ax: Any, row: Any, arrays: Any, optimum: float) -> None:
-    """Draw one kind of patterns."""
+    """Draw the patterns of one source."""
     excess = (arrays["objectives"] - optimum) / optimum  # (points, seeds)
-    if row["kind"] == "every":
+    if row["source"] == "every":
         ax.plot(arrays["patterns"][0], np.maximum(excess[0], FLOOR), **figures.method("every"))
         return
     patterns = np.nanmedian(arrays["patterns"], axis=1)
-    if row["kind"] == "generated":  # paths of several lengths: on one grid, as steps
+    if row["source"] == "generated":  # paths of several lengths: on one grid, as steps
         patterns, excess = figures.on_grid(arrays["patterns"], excess)
-    figures.median_band(ax, patterns, excess.T, DRAWN.get(row["kind"], row["kind"]), FLOOR)
+    figures.median_band(
+        ax, patterns, excess.T, DRAWN.get(str(row["source"]), str(row["source"])), FLOOR
+    )
 
 
 def _ratios(growths: Any, store: Any) -> Any:

@@ -36,6 +36,8 @@ SUMMARY = (
 )  # fmt: skip
 STYLES = {"given": "fast", "all": "generation"}
 TASKS = ("given", "reference", "all", "enumerate")
+LEAST = 0.5
+"""Megabytes from which on memory is drawn."""
 FITTED = 4
 """How many of the largest sizes an exponent is fitted to."""
 
@@ -141,7 +143,7 @@ def _draw(part: Any, given: bool) -> Any:
                 for position, (key, line) in enumerate(lines):
                     look = _look(key, given, cells["task"].iloc[0], position, len(lines))
                     _line(ax, line.sort_values(along), along, measure, look)
-                ax.set_xscale("log")
+                figures.sizes_axis(ax, sorted(cells[along].unique()))
                 ax.set_yscale("log")
                 ax.legend(loc="upper left", fontsize=6, handlelength=1.2, borderaxespad=0.1)
             axes[0][column].set_title(_title(cells, along, given))
@@ -158,7 +160,7 @@ def _draw(part: Any, given: bool) -> Any:
 def _look(key: Any, given: bool, task: str, position: int, count: int) -> dict[str, Any]:
     """Return a line's style: one colour a method, or shades for dimensions."""
     if given:
-        return figures.method(STYLES.get(key, key))
+        return figures.method(STYLES.get(str(key), str(key)))
     line = figures.method(STYLES.get(task, task))
     shade = figures.shade(0.15 + 0.7 * position / max(1, count - 1))
     return {**line, "color": shade, "label": f"d = {key}"}
@@ -167,6 +169,8 @@ def _look(key: Any, given: bool, task: str, position: int, count: int) -> dict[s
 def _line(ax: Any, line: Any, along: str, measure: str, look: dict[str, Any]) -> None:
     """Draw measurements and, over the sizes fitted, the power law."""
     sizes, values = line[along].to_numpy(float), line[measure].to_numpy(float)
+    if measure == "megabytes":  # pages and pools: smaller differences say nothing
+        sizes, values = sizes[values > LEAST], values[values > LEAST]
     power, error, fit = exponent(sizes, values)
     symbol = "P" if along == "patterns" else along
     label = look["label"]

@@ -77,8 +77,7 @@ def _given(problem: Problem, cfg: Any) -> Any:
     shape = (len(aims), cfg.repeats)
     seconds, objectives, violations = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     bounds = []
-    for run in (restricted.minimise, reference.solve_primal)[:: 1 if fast else -1][:1]:
-        run(warm)
+    (restricted.minimise if fast else reference.solve_primal)(warm)  # a warm-up
     for i, aim in enumerate(aims):
         for repeat in range(cfg.repeats):
             began = time.perf_counter()
@@ -109,7 +108,7 @@ def _all(problem: Problem, cfg: Any) -> Any:
                 found["dual"], found["scope"] = certificate.dual, certificate.scope
             found["violation"] = max(found["violation"], certificate.violation)
         else:
-            path = _training(problem, cfg, cfg.method, seed)[1]
+            path = _training(problem, cfg, cfg.method, seed)
         paths.append(path)
     seconds, objectives = np.full((2, max(len(t) for t, _ in paths), cfg.seeds), np.nan)
     for seed, (times, values) in enumerate(paths):
@@ -134,11 +133,12 @@ def _search(problem: Problem, cfg: Any, seed: int) -> Any:
 
 
 def _training(problem: Problem, cfg: Any, optimizer: str, seed: int) -> Any:
-    """Train one network; return it and its path of times and objectives."""
-    options = {} if optimizer == "lbfgs" else {"learning_rate": 0.01}
-    steps = cfg.lbfgs_steps if optimizer == "lbfgs" else cfg.steps
-    runs = train(problem, cfg.width, [seed], optimizer, steps, **options)
-    return runs, (runs.trace_seconds, np.minimum.accumulate(runs.trace[0]))
+    """Train one network; return its path of times and objectives."""
+    second_order = optimizer == "lbfgs"
+    steps = cfg.lbfgs_steps if second_order else cfg.steps
+    rate = None if second_order else 0.01
+    runs = train(problem, cfg.width, [seed], optimizer, steps, learning_rate=rate)
+    return runs.trace_seconds, np.minimum.accumulate(runs.trace[0])
 
 
 def recorded(folder: Path, instance: str) -> list[dict[str, Any]]:
@@ -151,7 +151,7 @@ def recorded(folder: Path, instance: str) -> list[dict[str, Any]]:
     found = []
     for file in sorted(folder.glob("*.json")):
         held = json.loads(file.read_text(encoding="utf-8"))
-        for row in held["rows"] if isinstance(held, dict) else held:
+        for row in held.get("rows", []) if isinstance(held, dict) else held:
             if row.get("instance", file.stem) == instance and row.get("ratio") is not None:
                 found.append(row)
     return found
@@ -178,11 +178,14 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
                 if len(race):
                     _panel(ax, race, store, column, folder)
                 first = cells.iloc[0]
-                ax.set_xscale("log")
             line[0].set_ylabel(f"{name} (n = {first['n']}, d = {first['d']})\nrelative gap")
         for ax, column in zip(axes.T, columns, strict=True):
             for one in ax:
-                figures.gap_axis(one, LEVEL if column == "violation" else FLOOR)
+                if column == "violation":
+                    figures.gap_axis(one, LEVEL, below="rounding")
+                else:
+                    figures.gap_axis(one, FLOOR)
+                figures.time_axis(one)
             ax[-1].set_xlabel("time (s)")
         figures.legend(fig, axes, ncols=4)
     return {"solver_race": fig}

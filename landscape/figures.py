@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,8 +115,8 @@ def shade(position: float) -> Any:
     return mpl.colormaps["viridis"](position)
 
 
-def gap_axis(ax: Axes, floor: float) -> None:
-    """Make the y axis logarithmic for gaps, with the region below the solver's tolerance marked.
+def gap_axis(ax: Axes, floor: float, below: str = "below solver tolerance") -> None:
+    """Make the y axis logarithmic for gaps, with the region below the floor marked and named.
 
     Call it once, after everything is drawn: it fixes the limits.
     """
@@ -123,7 +124,7 @@ def gap_axis(ax: Axes, floor: float) -> None:
     ax.set_ylim(floor / 5, max(ax.get_ylim()[1], floor * 100))
     ax.axhspan(ax.get_ylim()[0], floor, color="0.88", lw=0, zorder=0)
     ax.annotate(
-        "below solver tolerance",
+        below,
         (0.98, floor),
         xycoords=("axes fraction", "data"),
         xytext=(0, 1),
@@ -133,6 +134,28 @@ def gap_axis(ax: Axes, floor: float) -> None:
         fontsize=6,
         color="0.45",
     )
+
+
+def sizes_axis(ax: Axes, sizes: Any) -> None:
+    """Make the x axis logarithmic with every size as a plain number."""
+    ax.set_xscale("log")
+    ax.set_xticks(list(sizes), [f"{size:g}" for size in sizes])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def time_axis(ax: Axes) -> None:
+    """Make the x axis logarithmic in seconds, labelled at powers of ten, two of them at least.
+
+    Call it once, after everything is drawn: it fixes the limits.
+    """
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    inside = np.floor(np.log10(high)) - np.ceil(np.log10(low))
+    if inside < 1:  # fewer than two powers of ten are in sight
+        low = 10.0 ** np.floor(np.log10(low))
+        high = max(high, 10 * low)
+    ax.set_xlim(low, high)
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def median_band(ax: Axes, x: ArrayLike, values: ArrayLike, name: str, floor: float = 0.0) -> None:
@@ -160,8 +183,8 @@ def on_grid(x: Any, values: Any, points: int = 40) -> tuple[Any, Any]:
         ``(grid, values)``: shapes (points,) and (points, paths).
     """
     grid = np.geomspace(np.nanmax(x[0]), np.nanmax(x), points)
-    grid[-1] = np.nanmax(x)
-    last = [np.searchsorted(path[np.isfinite(path)], grid, side="right") - 1 for path in x.T]
+    reach = grid * (1 + 1e-9)  # a step at a grid point is taken there, whatever rounding says
+    last = [np.searchsorted(path[np.isfinite(path)], reach, side="right") - 1 for path in x.T]
     reached = [path[at] for path, at in zip(values.T, last, strict=True)]
     return grid, np.array(reached).T
 
