@@ -31,6 +31,7 @@ VERSIONS = {
 SUMMARY = (
     "data", "n", "d", "beta", "source", "draw", "seeds", "objective", "dual", "scope",
     "most_patterns", "median_fewest", "median_most", "neurons",
+    "used",
 )  # fmt: skip
 DRAWN = {"gaussian": "gaussian_gates", "data": "data_gates", "generated": "generation"}
 """Sources of patterns whose style in figures has another name."""
@@ -62,6 +63,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "median_fewest": float(np.nanmedian(objectives[0])),
         "median_most": float(np.nanmedian(objectives[-1])),
         "neurons": None if optimum is None else optimum.active,
+        "used": None if optimum is None else len(optimum.patterns),
     }
     if optimum is not None:
         row["objective"] = min(row["objective"], optimum.objective)
@@ -184,22 +186,26 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
 
 def _excesses(parts: Any, store: Any) -> Any:
     with figures.style():
-        fig = figures.new(figures.ICML_DOUBLE, 2.5)
+        fig = figures.new(figures.ICML_DOUBLE, 2.75)
         axes = fig.subplots(1, len(parts), sharey=True, squeeze=False)
         for ax, (name, cells) in zip(axes[0], parts, strict=True):
             optimum, exact = reference(cells)
             for _, row in cells.iterrows():
                 _excess(ax, row, store.arrays(row["key"]), optimum)
             row = cells.iloc[0]
-            bound = "all patterns, exact" if exact else "best found, no bound"
-            ax.set_title(f"{name} (n = {row['n']}, d = {row['d']})\nβ = {row['beta']:.2g}; {bound}")
+            if cells["used"].notna().any():
+                used, label = cells["used"].max(), "patterns in use at the optimum"
+                ax.axvline(used, color="0.5", lw=0.8, ls=":", label=label)
+            bound = "excess over exact optimum" if exact else "over best found, no bound"
+            about = f"n = {row['n']}, d = {row['d']}, β = {row['beta']:.2g}"
+            ax.set_title(f"{name}\n{about}\n{bound}", fontsize=7)
             ax.set_xscale("log")
             ax.set_xlabel("patterns P")
         for ax in axes[0]:
             figures.gap_axis(ax, FLOOR)
         seeds = int(max(cells["seeds"].max() for _, cells in parts))
-        axes[0][0].set_ylabel(f"relative excess over optimum\n(median, IQR, {seeds} seeds)")
-        figures.legend(fig, axes, ncols=3)
+        axes[0][0].set_ylabel(f"relative excess\n(median, IQR, {seeds} seeds)")
+        figures.legend(fig, axes, ncols=4)
     return fig
 
 
@@ -220,19 +226,19 @@ def _excess(ax: Any, row: Any, arrays: Any, optimum: float) -> None:
 def _ratios(growths: Any, store: Any) -> Any:
     width = figures.ICML_SINGLE if len(growths) < 3 else figures.ICML_DOUBLE
     with figures.style():
-        fig = figures.new(width, 2.2)
+        fig = figures.new(width, 2.1)
         axes = fig.subplots(1, len(growths), sharey=True, squeeze=False)
         for ax, (name, cells) in zip(axes[0], growths, strict=True):
             exact = _ratio(ax, cells, store)
             per_sample = cells["most_patterns"].iloc[0] / cells["n"].iloc[0]
             each = "n" if per_sample == 1 else f"{per_sample:g} n"
             d = f"d = {cells['d'].iloc[0]}" if cells["d"].nunique() == 1 else "d = n/10"
-            optimum = "exact optimum" if exact else "best found, no bound"
-            ax.set_title(f"{name} ({d}, P = {each})\n{optimum}")
-            ax.set_xscale("log", base=2)
+            optimum = "ratio to exact optimum" if exact else "ratio to best found, no bound"
+            ax.set_title(f"{name}: {d}, P = {each}\n{optimum}", fontsize=7)
+            figures.sizes_axis(ax, sorted(cells["n"].unique()))
             ax.set_xlabel("samples n")
-        axes[0][0].set_ylabel("restricted optimum / optimum")
-        figures.legend(fig, axes, ncols=1)
+        axes[0][0].set_ylabel("restricted / full optimum")
+        figures.legend(fig, axes, ncols=2)
     return fig
 
 
@@ -255,7 +261,7 @@ def _ratio(ax: Any, cells: Any, store: Any) -> bool:
     grid = np.geomspace(sizes[0], sizes[-1], 50)
     label = "1 + C √log n, fitted"
     ax.plot(grid, 1 + C * np.sqrt(np.log(grid)), color="black", lw=0.8, ls="--", label=label)
-    ax.annotate(f"C = {C:.2g}", (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=7)
+    ax.annotate(f"C = {C:.2g}", (0.04, 0.94), xycoords="axes fraction", va="top", fontsize=7)
     return all(proven)
 
 

@@ -141,19 +141,20 @@ def _training(problem: Problem, cfg: Any, optimizer: str, seed: int) -> Any:
     return runs.trace_seconds, np.minimum.accumulate(runs.trace[0])
 
 
-def recorded(folder: Path, instance: str) -> list[dict[str, Any]]:
-    """Return other projects' rows on an instance, from every record of the benchmarks.
+def recorded(folder: Path, data: str, n: int, d: int, patterns: int) -> list[dict[str, Any]]:
+    """Return other projects' rows on an instance, from the benchmarks' records.
 
-    A record is a JSON list of rows, or an object that holds it as "rows"; a row has method,
-    seconds, relative_gap, violation and ratio (its seconds over ours in the same run), and its
-    instance, or else the record is named by it.
+    A record is a JSON object with n, d, patterns, the data (scaled if it does not say) and rows
+    of method, seconds, relative_gap, violation and ratio: seconds over ours in the same run.
     """
     found = []
     for file in sorted(folder.glob("*.json")):
         held = json.loads(file.read_text(encoding="utf-8"))
-        for row in held.get("rows", []) if isinstance(held, dict) else held:
-            if row.get("instance", file.stem) == instance and row.get("ratio") is not None:
-                found.append(row)
+        instance = tuple(held.get(k) for k in ("n", "d", "patterns"))
+        plain = held.get("architecture", "two_layer_relu") == "two_layer_relu"
+        if plain and held.get("data", "scaled") == data and instance == (n, d, patterns):
+            others = [row for row in held["rows"] if row["method"] not in ("landscape", "adam")]
+            found += [row for row in others if row.get("ratio") is not None]
     return found
 
 
@@ -214,9 +215,9 @@ def _panel(ax: Any, race: Any, store: Any, column: str, folder: Path) -> None:
         )
         return
     patterns = int(first["patterns"])
-    instance = f"{first['data']}-{first['n']}-{first['d']}-{patterns}"
+    instance = str(first["data"]), int(first["n"]), int(first["d"]), patterns
     ours = race[race["method"] == "fast"]
-    for row in recorded(folder, instance) if len(ours) else []:
+    for row in recorded(folder, *instance) if len(ours) else []:
         _point(ax, row, column, float(ours["seconds"].iloc[0]))
     what = "relative gap" if column == "gap" else "cone violation"
     ax.set_title(f"{patterns} Gaussian gates: {what}")

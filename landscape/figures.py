@@ -67,8 +67,9 @@ METHODS: dict[str, tuple[str, str]] = {
     "adelie": ("#AA4499", "1"),
     "scnn": ("#EE3377", "2"),
     "cronos": ("#CC3311", "3"),
+    "clarabel": ("#22DDBB", "+"),
     "celer": ("#88CCEE", "4"),
-    "skglm": ("#AAAA00", "+"),
+    "skglm": ("#AAAA00", "x"),
 }
 LABELS = {
     "adam": "Adam",
@@ -82,6 +83,7 @@ LABELS = {
     "generation": "column generation (ours)",
     "generation_started": "the same, from L-BFGS networks",
     "reference": "cvxpy + Clarabel",
+    "clarabel": "Clarabel, default tolerances",
     "enumerate": "enumeration",
     "gated": "gated relaxation, cone decomposition",
     "gaussian_gates": "Gaussian gates",
@@ -137,8 +139,11 @@ def gap_axis(ax: Axes, floor: float, below: str = "below solver tolerance") -> N
 
 
 def sizes_axis(ax: Axes, sizes: Any) -> None:
-    """Make the x axis logarithmic with every size as a plain number."""
+    """Make the x axis logarithmic with sizes as plain numbers: all, or 1-2-5 steps if many."""
     ax.set_xscale("log")
+    if len(sizes) > 7:
+        series = [m * 10.0**k for k in range(9) for m in (1, 2, 5)]
+        sizes = [size for size in series if min(sizes) <= size <= max(sizes)]
     ax.set_xticks(list(sizes), [f"{size:g}" for size in sizes])
     ax.xaxis.set_minor_locator(NullLocator())
 
@@ -166,7 +171,7 @@ def median_band(ax: Axes, x: ArrayLike, values: ArrayLike, name: str, floor: flo
     values = np.maximum(np.asarray(values, dtype=np.float64), floor)
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
     line = method(name)
-    ax.plot(x, middle, **line)
+    ax.plot(x, middle, **line, markevery=max(1, len(middle) // 10))
     if len(values) > 1:
         ax.fill_between(np.asarray(x), low, high, color=line["color"], alpha=0.2, lw=0)
 

@@ -107,19 +107,19 @@ def test_paths_meet_on_one_grid_at_their_last_values():
 
 def test_records_of_other_projects_stand_at_their_ratio_to_our_time(smoke, tmp_path):
     row = {"method": "scnn", "seconds": 14, "relative_gap": 1e-2, "violation": 2e-4, "ratio": 40}
-    (tmp_path / "planted-12-3-4.json").write_text(json.dumps([row]))
-    other = {**row, "instance": "planted-12-3-4", "method": "adelie"}
-    (tmp_path / "b.json").write_text(json.dumps({"rows": [other, {**row, "instance": "else"}]}))
-    (tmp_path / "c.json").write_text(json.dumps({"stamp": 1}))
-    found = solver_race.recorded(tmp_path, "planted-12-3-4")
-    assert [one["method"] for one in found] == ["adelie", "scnn"]
+    whole = {"data": "planted", "n": 12, "d": 3, "patterns": 4}
+    rows = [row, {**row, "method": "landscape"}, {"method": "celer", "missing": "not built"}]
+    (tmp_path / "given.json").write_text(json.dumps({**whole, "rows": rows}))
+    (tmp_path / "other.json").write_text(json.dumps({**whole, "n": 13, "rows": rows}))
+    (tmp_path / "all.json").write_text(json.dumps({"n": 12, "d": 3, "rows": [{"method": "x"}]}))
+    assert solver_race.recorded(tmp_path, "planted", 12, 3, 4) == [row]
     table, store, _ = smoke["solver_race"]
     drawn = draw("solver_race", table, store, f"figure.benchmarks={tmp_path}")["solver_race"]
     ours = table[table["method"] == "fast"]["seconds"].item()
     points = {one.get_label(): one for one in drawn.axes[0].lines}
     assert points["scnn"].get_xdata()[0] == pytest.approx(40 * ours)
     assert points["scnn"].get_ydata()[0] == 1e-2
-    assert {"scnn", "adelie"} <= set(labels(drawn))
+    assert "scnn" in labels(drawn) and "landscape" not in labels(drawn)
 
 
 @pytest.mark.parametrize(
