@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from landscape.certificate import Certificate, beta_max, certify
     from landscape.network import Network
     from landscape.problem import Problem
-    from landscape.solvers import Solution, solve
+    from landscape.solvers import Solution, solve, solve_path
     from landscape.training import Runs, polish, train
 
 __version__ = "0.1.0"
@@ -19,6 +19,7 @@ _HOMES = {
     "Problem": "landscape.problem",
     "Network": "landscape.network",
     "solve": "landscape.solvers",
+    "solve_path": "landscape.solvers",
     "Solution": "landscape.solvers",
     "train": "landscape.training",
     "polish": "landscape.training",
@@ -38,6 +39,7 @@ __all__ = [
     "certify",
     "polish",
     "solve",
+    "solve_path",
     "train",
 ]
 

@@ -42,6 +42,11 @@ GIVEN = "given patterns"
 EFFORT = {"low": 0, "normal": 20_000, "high": 2_000_000}
 """How many cones branch and bound may visit, or how many patterns may be enumerated and priced."""
 
+FIRST = 64
+"""Branch and bound is tried where its first cones, 2^(rank+1), are at most effort / FIRST."""
+SHORT = 20_000
+"""Up to this many patterns are enumerated where that is faster."""
+
 
 class Bound(NamedTuple):
     """A lower bound of a program's optimum.
@@ -230,7 +235,10 @@ class AllPatterns:
     def __init__(self, problem: Problem, effort: int) -> None:
         self.problem, self.effort = problem, effort
         self.rank = int(np.linalg.matrix_rank(problem.design))
-        self.enumerated = not problem.architecture.plain_neurons
+        # With a free bias branch and bound is less sharp: short lists are priced faster.
+        free = not problem.architecture.penalised(problem).all()
+        short = arrangements.count(len(problem.y), self.rank) <= min(effort, SHORT)
+        self.enumerated = not problem.architecture.plain_neurons or (free and short)
         some = (
             problem.architecture.all_patterns(problem, effort)
             if self.enumerated
@@ -247,8 +255,8 @@ class AllPatterns:
     def searched(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Supremum | None]:
         """Return the bound by branch and bound, and what it found.
 
-        Where even its first cones are more than the effort, or where it does not end, the
-        relaxation is asked too and the better bound is kept.
+        Where its first cones alone would use up much of the effort it is not tried; where it does
+        not end, the relaxation is asked too and the better bound is kept.
 
         Args:
             nu: dual point, shape (n,).
@@ -258,7 +266,7 @@ class AllPatterns:
         free = bool((~program.gauge.penalised).any())
         nu = _dual_point(program, nu)
         found, bound = None, np.inf
-        if 2 ** (self.rank + 1) <= self.effort:
+        if FIRST * 2 ** (self.rank + 1) <= self.effort:
             found = supremum(design, nu, free_bias=free, target=target, nodes=self.effort)
             bound = found.bound
         exact = found is not None and found.exact

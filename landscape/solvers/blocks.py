@@ -44,11 +44,11 @@ class Blocks:
         self.order = np.argsort(~counted, kind="stable")
         self.penalised = int(counted.sum())
         squared = program.loss.name == "squared"
-        self.y_scale = _rms(program.y) if squared else 1.0
+        self.y_scale = rms(program.y) if squared else 1.0
         columns = np.ones(len(counted))
-        columns[counted] = _rms(atoms.design[:, counted])
+        columns[counted] = rms(atoms.design[:, counted])
         if not counted.all():
-            columns[~counted] = _rms(atoms.design[:, ~counted])
+            columns[~counted] = rms(atoms.design[:, ~counted])
         self.theta_scale = self.y_scale / columns
         self.value_scale = self.y_scale**2
         self.beta = program.beta / (self.y_scale * float(columns[counted].max(initial=0.0) or 1.0))
@@ -131,7 +131,7 @@ class Blocks:
         return out * self.theta_scale
 
 
-def _rms(values: np.ndarray) -> float:
+def rms(values: np.ndarray) -> float:
     """Return the root mean square, 1 where everything is zero."""
     largest = float(np.abs(values).max(initial=0.0))
     return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest > 0 else 1.0

@@ -102,6 +102,7 @@ def generate(
     tolerance: float,
     seed: int,
     everything: Everything,
+    warm: tuple[Floats, Floats] | None = None,
     rounds: int = ROUNDS,
     device: str = "cpu",
     throw: bool = True,
@@ -114,6 +115,7 @@ def generate(
         tolerance: stop when what the largest price seen leaves open is below this relative gap.
         seed: of the random climbs.
         everything: exact prices of all patterns, asked when the search finds nothing more.
+        warm: blocks and free part of a nearby optimum over the first columns, one row each.
         rounds: most rounds.
         device: where restricted programs are solved.
         throw: raise if the rounds run out; otherwise the gap tells.
@@ -131,6 +133,8 @@ def generate(
     columns, before, lowest = Columns.of(X, *first), None, np.inf
     history: list[dict[str, Any]] = []
     stage, ended = 0, False
+    if warm is not None and len(columns.signs) == len(warm[0]):
+        stage, before = 1, warm
     for number in range(rounds):
         program = columns.program(problem)
         optimum, how = _solve(program, before, max(tolerance / 4, AIMS[stage]), device)

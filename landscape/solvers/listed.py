@@ -1,6 +1,6 @@
-"""Column generation: the optimum over a long list of patterns from a short program.
+"""Column generation over a list of all patterns, for architectures that need one.
 
-Solve over a few patterns, price the others at the residual, add those that price above β, drop
+Solve over a few patterns, price the list at the residual, add those that price above β, drop
 those that carry nothing, and stop when no pattern prices above β beyond the tolerance.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from landscape.errors import NotConverged
 from landscape.pricing import prices
-from landscape.solvers import reference
+from landscape.solvers.restricted import minimise
 
 if TYPE_CHECKING:
     from landscape.arrangements import Arrangements
@@ -55,7 +55,7 @@ def generate(
     began, patterns, lowest = time.perf_counter(), first, np.inf
     for _ in range(rounds):
         restricted = problem.architecture.program(problem, patterns)
-        optimum = reference.solve_primal(restricted, throw)
+        optimum = minimise(restricted, tolerance / 10, throw=False)
         new, largest = improving_blocks(program, optimum.nu, tolerance / 10)
         history.append(
             {
@@ -85,55 +85,8 @@ def generate(
 
 
 def improving_blocks(program: Program, nu: Floats, tolerance: float) -> tuple[np.ndarray, float]:
-    """Return blocks that price above β, the steepest of each neighbourhood, and max price / β.
-
-    Neighbouring cells see almost the same neuron, so a cell is taken first if its own gradient
-    lies inside it (a local maximum of the price over the sphere); only when there are no such
-    cells above β are all blocks priced one by one.
-    """
-    beta = program.beta
-    xi = program.atoms.adjoint(nu)
-    sizes = program.gauge.polar(xi)
-    if program.cones is None:
-        above = np.flatnonzero(sizes > beta * (1 + tolerance))
-        return above[np.argsort(-sizes[above])[:ADDED]], float(sizes.max(initial=0.0)) / beta
-    if program.gauge.penalised.all():
-        inside = _contains_own_gradient(program, xi) & (sizes > beta * (1 + tolerance))
-        found = np.flatnonzero(inside)
-        if len(found) >= 3:
-            best = found[np.argsort(-sizes[found])[:ADDED]]
-            return best, float(sizes[best[0]]) / beta
-    exact = prices(program, nu, settled=beta)
-    above = np.flatnonzero(exact > beta * (1 + tolerance))
-    order = above[np.argsort(-exact[above])]
-    return _spread(program, order), float(exact.max(initial=0.0)) / beta
-
-
-def _contains_own_gradient(program: Program, xi: Floats) -> np.ndarray:
-    """Return for every block whether ξ_g lies in the cone of its pattern."""
-    assert program.cones is not None
-    inside = np.empty(len(xi), dtype=bool)
-    masks, index = program.cones.masks, program.cones.index
-    for begin in range(0, len(xi), 65536):
-        chunk = slice(begin, begin + 65536)
-        inside[chunk] = ((xi[chunk] @ program.cones.design.T >= 0) == masks[index[chunk]]).all(1)
-    return inside
-
-
-def _spread(program: Program, order: np.ndarray) -> np.ndarray:
-    """Return up to `ADDED` blocks of ``order``, skipping near-copies of ones already taken."""
-    taken: list[int] = []
-    atoms = program.atoms
-    for block in order:
-        mask = atoms.masks[atoms.index[block]]
-        near = [
-            t
-            for t in taken
-            if atoms.signs[t] == atoms.signs[block]
-            and (atoms.masks[atoms.index[t]] != mask).sum() <= 1
-        ]
-        if not near:
-            taken.append(int(block))
-        if len(taken) == ADDED:
-            break
-    return np.asarray(taken, dtype=np.int64)
+    """Return the blocks that price furthest above β, and the largest price over β."""
+    exact = prices(program, nu, settled=program.beta)
+    above = np.flatnonzero(exact > program.beta * (1 + tolerance))
+    best = above[np.argsort(-exact[above], kind="stable")[:ADDED]]
+    return best, float(exact.max(initial=0.0)) / program.beta

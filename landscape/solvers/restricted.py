@@ -36,7 +36,11 @@ MARGIN = 1e-9
 
 
 def minimise(
-    program: Program, tolerance: float = 1e-10, throw: bool = True, device: str = "cpu"
+    program: Program,
+    tolerance: float = 1e-10,
+    throw: bool = True,
+    device: str = "cpu",
+    start: tuple[Floats, Floats] | None = None,
 ) -> Optimum:
     """Return the optimum of a program whose blocks have cones.
 
@@ -45,6 +49,7 @@ def minimise(
         tolerance: relative gap wanted; early rounds of column generation ask for 1e-3 or so.
         throw: raise if the gap stays above the tolerance.
         device: where the arithmetic runs: "cpu", "cuda".
+        start: blocks (G, p) and free part (q,) of a nearby optimum, from which Newton tries alone.
 
     Returns:
         The optimum with its dual point and multipliers that prove its prices.
@@ -53,6 +58,10 @@ def minimise(
         NotConverged: if the gap stays above the tolerance and ``throw``.
     """
     found, reason = None, _unsuited(program)
+    if not reason and start is not None:
+        warm = resume(program, *start, device=device)
+        if warm is not None and warm.gap <= tolerance:
+            return warm
     if not reason:
         with torch.inference_mode():
             found, reason = _fast(program, tolerance, device)

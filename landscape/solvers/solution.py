@@ -60,6 +60,22 @@ class Solution:
         """Number of non-zero blocks, which is the number of neurons of the network."""
         return int((self.point.program.gauge.value(self.point.theta) > 0).sum())
 
+    def on(self, program: Program) -> tuple[Floats, Floats] | None:
+        """Return this point's blocks in the order of another program's, zero where it has none.
+
+        None if a block that it uses is missing there.
+        """
+        own = self.point.program
+        if self.point.theta.shape[1] != program.atoms.dimension:
+            return None
+        place = {key: g for g, key in enumerate(_keys(program))}
+        theta = np.zeros((program.atoms.size, program.atoms.dimension))
+        for key, block in zip(_keys(own), self.point.theta, strict=True):
+            if key not in place:
+                return None
+            theta[place[key]] = block
+        return theta, self.point.constant
+
     def network(self) -> Network:
         """Return a network with the same objective, usable on new points."""
         architecture = self.problem.architecture
@@ -122,6 +138,14 @@ class Solution:
             effort="high" if whole else "low",
         )
         return Solution(problem, point, certificate, stored["dual"], about["status"])
+
+
+def _keys(program: Program) -> list[tuple[bytes, float]]:
+    packed = program.patterns.packed
+    return [
+        (packed[i].tobytes(), float(sign))
+        for i, sign in zip(program.atoms.index, program.atoms.signs, strict=True)
+    ]
 
 
 def without_noise(problem: Problem, program: Program, optimum: Optimum) -> ConvexPoint:

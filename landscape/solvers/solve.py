@@ -54,8 +54,9 @@ def solve(
         patterns: "all" for the global optimum over every activation pattern, by column
             generation; or the patterns of a restricted program, as `Arrangements` or a boolean
             array (P, n).
-        start: networks whose neurons column generation begins with: `train`'s runs, a network or
-            a list of networks.
+        start: what column generation begins with: networks (`train`'s runs, one network or a list
+            of them), or the solution of a nearby problem; the latter also warm-starts a program
+            over given patterns.
         tolerance: relative gap at which the outcome counts as solved.
         limit: for "all", how many cones branch and bound may visit to prove that no pattern was
             missed (scope "all patterns, exact" if that is enough, else "all patterns, local
@@ -79,7 +80,7 @@ def solve(
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     if not isinstance(patterns, str):
-        given = _as_arrangements(problem, patterns)
+        given = as_arrangements(problem, patterns)
         program = problem.architecture.program(problem, given)
         if method == "reference":
             optimum = reference.solve_primal(program, throw)
@@ -88,7 +89,8 @@ def solve(
             history: tuple[dict[str, Any], ...] = ({"primal": optimum.value, "dual": value},)
         else:
             aim = min(tolerance / 2, 1e-9)
-            optimum = restricted.minimise(program, aim, throw=False, device=device)
+            warm = start.on(program) if isinstance(start, Solution) else None
+            optimum = restricted.minimise(program, aim, throw=False, device=device, start=warm)
             bound = bound_over(program, optimum.nu, optimum.multipliers)
             history = optimum.history
         return _finish(problem, program, optimum, bound, history, tolerance, throw)
@@ -120,16 +122,27 @@ def _search_all(
     proofs: list[Bound] = []
 
     def everything(nu: Floats, target: float) -> tuple[Floats, Floats]:
-        """Return a neuron that prices above the target, if branch and bound finds one."""
+        """Return neurons that price above the target, if an exact price of all patterns has any."""
+        if source.enumerated:
+            every = source.program
+            proofs.append(source(nu))
+            new, _ = listed.improving_blocks(every, nu, target / problem.beta - 1)
+            return every.patterns.gates[every.atoms.index[new]], every.atoms.signs[new]
         bound, found = source.searched(nu, target)
         proofs.append(bound)
         if found is None or found.attained <= target:
             return np.zeros((0, problem.design.shape[1])), np.zeros(0)
         return found.direction[None], np.array([float(found.sign)])
 
-    first = _first_neurons(problem, start, seed)
+    warm = None
+    if isinstance(start, Solution):
+        program = start.point.program
+        first = program.patterns.gates[program.atoms.index], program.atoms.signs
+        warm = start.point.theta, start.point.constant
+    if warm is None or not len(warm[0]):
+        first, warm = _first_neurons(problem, start, seed), None
     optimum, solved, ratio, history = generation.generate(
-        problem, first, tolerance, seed, everything, device=device, throw=throw
+        problem, first, tolerance, seed, everything, warm=warm, device=device, throw=throw
     )
     if proofs and proofs[-1].scope == EXACT:
         return _finish(problem, solved, optimum, proofs[-1], history, tolerance, throw)
@@ -161,6 +174,8 @@ def _first_neurons(problem: Problem, start: Any, seed: int) -> tuple[Floats, Flo
 def _networks(start: Any) -> list[torch.nn.Module]:
     if start is None:
         return []
+    if isinstance(start, Solution):
+        return [start.network()]
     networks = getattr(start, "networks", None)
     if networks is not None:
         return list(networks)
@@ -176,7 +191,7 @@ def starting_patterns(problem: Problem, start: Any, seed: int) -> Arrangements:
     return patterns
 
 
-def _as_arrangements(problem: Problem, patterns: Arrangements | NDArray[np.bool_]) -> Arrangements:
+def as_arrangements(problem: Problem, patterns: Arrangements | NDArray[np.bool_]) -> Arrangements:
     """Return given patterns as `Arrangements`, refusing arrays of another kind or shape."""
     if isinstance(patterns, Arrangements):
         count = patterns.n
