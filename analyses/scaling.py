@@ -37,7 +37,7 @@ SUMMARY = (
 STYLES = {"given": "fast", "all": "generation"}
 TASKS = ("given", "reference", "all", "enumerate")
 LEAST = 0.5
-"""Megabytes from which on memory is drawn."""
+"""Megabytes below which memory is drawn at this floor: pages and pools, not a difference."""
 FITTED = 4
 """How many of the largest sizes an exponent is fitted to."""
 
@@ -169,14 +169,14 @@ def _look(key: Any, given: bool, task: str, position: int, count: int) -> dict[s
 def _line(ax: Any, line: Any, along: str, measure: str, look: dict[str, Any]) -> None:
     """Draw measurements and, over the sizes fitted, the power law."""
     sizes, values = line[along].to_numpy(float), line[measure].to_numpy(float)
-    if measure == "megabytes":  # pages and pools: smaller differences say nothing
-        sizes, values = sizes[values > LEAST], values[values > LEAST]
-    power, error, fit = exponent(sizes, values)
+    least = LEAST if measure == "megabytes" else 0.0
+    counted, values = values > least, np.maximum(values, least)
+    power, error, fit = exponent(sizes[counted], values[counted])
     symbol = "P" if along == "patterns" else along
     label = look["label"]
     if np.isfinite(power):
         label += f": {symbol}$^{{{power:.2f} \\pm {error:.2f}}}$"
-        fitted = sizes[-FITTED:]
+        fitted = sizes[counted][-FITTED:]
         law = np.exp(np.polyval(fit, np.log(fitted)))
         ax.plot(fitted, law, color=look["color"], lw=0.8, ls="--")
     ax.plot(sizes, values, **{**look, "label": label, "ls": "none"})

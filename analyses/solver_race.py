@@ -144,15 +144,15 @@ def _training(problem: Problem, cfg: Any, optimizer: str, seed: int) -> Any:
 def recorded(folder: Path, data: str, n: int, d: int, patterns: int) -> list[dict[str, Any]]:
     """Return other projects' rows on an instance, from the benchmarks' records.
 
-    A record is a JSON object with n, d, patterns, the data (scaled if it does not say) and rows
-    of method, seconds, relative_gap, violation and ratio: seconds over ours in the same run.
+    A record given_*.json is an object with n, d, patterns, the data (scaled if it does not say)
+    and rows of method, seconds, relative_gap, violation and ratio, which is seconds over ours in
+    the same run.
     """
     found = []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob("given_*.json")):
         held = json.loads(file.read_text(encoding="utf-8"))
         instance = tuple(held.get(k) for k in ("n", "d", "patterns"))
-        plain = held.get("architecture", "two_layer_relu") == "two_layer_relu"
-        if plain and held.get("data", "scaled") == data and instance == (n, d, patterns):
+        if held.get("data", "scaled") == data and instance == (n, d, patterns):
             others = [row for row in held["rows"] if row["method"] not in ("landscape", "adam")]
             found += [row for row in others if row.get("ratio") is not None]
     return found
@@ -160,6 +160,8 @@ def recorded(folder: Path, data: str, n: int, d: int, patterns: int) -> list[dic
 
 FLOOR = 1e-11
 """Gaps below this are drawn at the floor: rounding of the certificate, not a difference."""
+EARLY = 1e-2
+"""Seconds before which nothing is drawn."""
 LEVEL = 1e-13
 """Violations below this are drawn at the floor."""
 
@@ -172,7 +174,7 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     columns = [c for race in races for c in (["gap", "violation"] if race == "given" else ["all"])]
     with figures.style():
         fig = figures.new(figures.ICML_DOUBLE, 1.75 * len(sets) + 0.5)
-        axes = fig.subplots(len(sets), len(columns), squeeze=False, sharey="col")
+        axes = fig.subplots(len(sets), len(columns), squeeze=False, sharex="col", sharey="col")
         for line, (name, cells) in zip(axes, sets, strict=True):
             for ax, column in zip(line, columns, strict=True):
                 race = cells[cells["race"] == ("all" if column == "all" else "given")]
@@ -186,7 +188,7 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
                     figures.gap_axis(one, LEVEL, below="rounding")
                 else:
                     figures.gap_axis(one, FLOOR)
-                figures.time_axis(one)
+            figures.time_axis(ax[0], EARLY)
             ax[-1].set_xlabel("time (s)")
         figures.legend(fig, axes, ncols=4)
     return {"solver_race": fig}
@@ -220,7 +222,7 @@ def _panel(ax: Any, race: Any, store: Any, column: str, folder: Path) -> None:
     for row in recorded(folder, *instance) if len(ours) else []:
         _point(ax, row, column, float(ours["seconds"].iloc[0]))
     what = "relative gap" if column == "gap" else "cone violation"
-    ax.set_title(f"{patterns} Gaussian gates: {what}")
+    ax.set_title(f"{patterns} Gaussian gates: {what}", fontsize=7)
 
 
 def _method(ax: Any, seconds: Any, values: Any, name: str, floor: float) -> None:

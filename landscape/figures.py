@@ -127,11 +127,11 @@ def gap_axis(ax: Axes, floor: float, below: str = "below solver tolerance") -> N
     ax.axhspan(ax.get_ylim()[0], floor, color="0.88", lw=0, zorder=0)
     ax.annotate(
         below,
-        (0.98, floor),
+        (0.02, floor),
         xycoords=("axes fraction", "data"),
         xytext=(0, 1),
         textcoords="offset points",
-        ha="right",
+        ha="left",
         va="bottom",
         fontsize=6,
         color="0.45",
@@ -148,13 +148,14 @@ def sizes_axis(ax: Axes, sizes: Any) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def time_axis(ax: Axes) -> None:
-    """Make the x axis logarithmic in seconds, labelled at powers of ten, two of them at least.
+def time_axis(ax: Axes, least: float = 0.0) -> None:
+    """Make the x axis logarithmic in seconds from ``least`` on, labelled at powers of ten.
 
-    Call it once, after everything is drawn: it fixes the limits.
+    Two of them at least are in sight.  Call it once, after everything is drawn.
     """
     ax.set_xscale("log")
     low, high = ax.get_xlim()
+    low = max(low, least)
     inside = np.floor(np.log10(high)) - np.ceil(np.log10(low))
     if inside < 1:  # fewer than two powers of ten are in sight
         low = 10.0 ** np.floor(np.log10(low))

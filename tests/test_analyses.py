@@ -90,6 +90,12 @@ def test_exponents_come_from_the_largest_sizes_with_their_error():
     assert np.isnan(scaling.exponent(sizes[:2], times[:2])[0])
 
 
+def test_memory_below_the_floor_stands_on_it(smoke):
+    table, store, _ = smoke["scaling"]
+    drawn = draw("scaling", table.assign(megabytes=-0.1), store)["scaling"]
+    assert drawn.axes[-1].lines[0].get_ydata().tolist() == [scaling.LEAST] * 3
+
+
 def test_peak_memory_counts_what_a_call_held_and_gave_back():
     if np.isnan(scaling._memory("VmHWM")):
         pytest.skip("this system does not tell")
@@ -109,8 +115,8 @@ def test_records_of_other_projects_stand_at_their_ratio_to_our_time(smoke, tmp_p
     row = {"method": "scnn", "seconds": 14, "relative_gap": 1e-2, "violation": 2e-4, "ratio": 40}
     whole = {"data": "planted", "n": 12, "d": 3, "patterns": 4}
     rows = [row, {**row, "method": "landscape"}, {"method": "celer", "missing": "not built"}]
-    (tmp_path / "given.json").write_text(json.dumps({**whole, "rows": rows}))
-    (tmp_path / "other.json").write_text(json.dumps({**whole, "n": 13, "rows": rows}))
+    (tmp_path / "given_a.json").write_text(json.dumps({**whole, "rows": rows}))
+    (tmp_path / "given_b.json").write_text(json.dumps({**whole, "n": 13, "rows": rows}))
     (tmp_path / "all.json").write_text(json.dumps({"n": 12, "d": 3, "rows": [{"method": "x"}]}))
     assert solver_race.recorded(tmp_path, "planted", 12, 3, 4) == [row]
     table, store, _ = smoke["solver_race"]
