@@ -170,9 +170,10 @@ def generate(
             if not len(found.signs):
                 ended = True
                 break
-        if stage == 0 and ratio < 1.03:
+        gain = (lowest - optimum.value) / optimum.value
+        if stage == 0 and (ratio < 1.03 or gain < 3e-3):
             stage = 1
-        elif stage == 1 and (ratio < 1.002 or lowest - optimum.value < 1e-5 * optimum.value):
+        elif stage == 1 and (ratio < 1.002 or gain < 1e-5):
             stage = 2
         # What carries nothing goes, but only after progress: where the dual is not unique (hinge)
         # dropping at equal values can cycle.

@@ -42,6 +42,7 @@ def solve(
     start: Any = None,
     tolerance: float = 1e-7,
     limit: int = 100_000,
+    rounds: int = 200,
     seed: int = 0,
     method: str = "fast",
     device: str = "cpu",
@@ -62,6 +63,7 @@ def solve(
             missed (scope "all patterns, exact" if that is enough, else "all patterns, local
             search" with a relaxed bound); for architectures whose patterns must be enumerated,
             how many patterns there may be.
+        rounds: most rounds of column generation; what they leave open, the certificate says.
         seed: of the random searches.
         method: "fast" (interior point and Newton; the reference takes over where they do not
             apply, and ``status`` says so), or "reference" (cvxpy and Clarabel, primal and dual
@@ -105,7 +107,7 @@ def solve(
         optimum, solved, history = listed.generate(problem, program, first, tolerance, throw)
         bound = bound_over(program, optimum.nu, scope=EXACT)
         return _finish(problem, solved, optimum, bound, history, tolerance, throw)
-    return _search_all(problem, start, tolerance, limit, seed, device, throw)
+    return _search_all(problem, start, tolerance, limit, rounds, seed, device, throw)
 
 
 def _search_all(
@@ -113,6 +115,7 @@ def _search_all(
     start: Any,
     tolerance: float,
     limit: int,
+    rounds: int,
     seed: int,
     device: str,
     throw: bool,
@@ -142,7 +145,7 @@ def _search_all(
     if warm is None or not len(warm[0]):
         first, warm = _first_neurons(problem, start, seed), None
     optimum, solved, ratio, history = generation.generate(
-        problem, first, tolerance, seed, everything, warm=warm, device=device, throw=throw
+        problem, first, tolerance, seed, everything, warm, rounds, device, throw
     )
     if proofs and proofs[-1].scope == EXACT:
         return _finish(problem, solved, optimum, proofs[-1], history, tolerance, throw)
