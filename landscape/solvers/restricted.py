@@ -1,5 +1,6 @@
 """The program over given patterns: interior point, Newton finish, the reference as last resort.
 
+Programs without cones go to `landscape.solvers.group_lasso`.
 `minimise` is the fast solver behind `solve`.  It stops when its own multipliers prove the gap;
 what is claimed in the end is proved again by the certificate.
 """
@@ -15,7 +16,7 @@ from scipy.optimize import linprog
 
 from landscape.certificate import lower_bound
 from landscape.errors import NotConverged
-from landscape.solvers import reference
+from landscape.solvers import group_lasso, reference
 from landscape.solvers.blocks import Blocks
 from landscape.solvers.finish import finish, identify
 from landscape.solvers.interior import Interior, centre
@@ -42,7 +43,7 @@ def minimise(
     device: str = "cpu",
     start: tuple[Floats, Floats] | None = None,
 ) -> Optimum:
-    """Return the optimum of a program whose blocks have cones.
+    """Return the optimum of a program over given blocks.
 
     Args:
         program: the blocks; any loss (the hinge has no curvature and goes to the reference).
@@ -57,6 +58,8 @@ def minimise(
     Raises:
         NotConverged: if the gap stays above the tolerance and ``throw``.
     """
+    if program.cones is None and program.loss.smooth:
+        return group_lasso.minimise(program, tolerance, start, throw, device)
     found, reason = None, _unsuited(program)
     if not reason and start is not None:
         warm = resume(program, *start, device=device)
