@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from analyses import sweep
-from landscape import arrangements, data, figures, solve, train
-from landscape.architectures import get
+from landscape import arrangements, figures, solve, train
 from landscape.certificate import EXACT
 from landscape.network import Network
 from landscape.problem import Problem
@@ -41,10 +40,7 @@ SUMMARY = (
 
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train, solve, certify one data set with one optimiser."""
-    sample = data.load(cfg.data.name, **cfg.data.options)
-    architecture = get(cfg.architecture.name, **cfg.architecture.options)
-    beta = next(b for b in (cfg.beta, cfg.data.beta, sample.beta) if b is not None)
-    problem = Problem(sample.X, sample.y, beta, loss=cfg.loss, architecture=architecture)
+    sample, problem = sweep.problem(cfg)
     seeds, widths = list(range(cfg.seeds)), list(cfg.widths)
     runs = train(
         problem,
@@ -88,7 +84,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "d": problem.X.shape[1],
         "beta": problem.beta,
         "loss": problem.loss.name,
-        "architecture": architecture.label,
+        "architecture": problem.architecture.label,
         "optimizer": cfg.optimizer.get("label", cfg.optimizer.name),
         "seeds": len(seeds),
         "optimum": solution.objective,
@@ -171,7 +167,7 @@ def _draw(part: Any, store: Any, exact: bool) -> Any:
         for ax in axes[:-1].flat:
             figures.gap_axis(ax, FLOOR)
         _label(axes, exact, int(part["seeds"].iloc[0]))
-        _legend(fig, axes)
+        figures.legend(fig, axes, ncols=6)
     return fig
 
 
@@ -196,14 +192,6 @@ def _test_errors(ax: Any, row: Any, arrays: Any) -> None:
     """Test error of each width's best network."""
     ax.plot(arrays["widths"], arrays["test_error"], **figures.method(row["optimizer"]))
     ax.set_xscale("log", base=2)
-
-
-def _legend(fig: Any, axes: Any) -> None:
-    """One legend a row, below the figure, each label once."""
-    found: dict[str, Any] = {}
-    for ax in axes.flat:
-        found.update(dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)))
-    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=6)
 
 
 def _label(axes: Any, exact: bool, seeds: int) -> None:

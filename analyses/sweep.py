@@ -26,8 +26,10 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from landscape import figures
+from landscape import data, figures
+from landscape.architectures import get
 from landscape.errors import BadInput
+from landscape.problem import Problem
 from landscape.store import Store, key, provenance
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -80,6 +82,15 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
     except BadInput as refusal:
         print(f"{name}: {refusal}", file=sys.stderr)
         return 2
+
+
+def problem(cfg: Any) -> tuple[data.Dataset, Problem]:
+    """Return the data set and the problem that a cell's settings name."""
+    draw = {"seed": cfg.get("draw", 0), **cfg.data.options}
+    sample = data.load(cfg.data.name, **draw)
+    architecture = get(cfg.architecture.name, **cfg.architecture.options)
+    beta = next(b for b in (cfg.beta, cfg.data.beta, sample.beta) if b is not None)
+    return sample, Problem(sample.X, sample.y, beta, loss=cfg.loss, architecture=architecture)
 
 
 def _grid(grid: Any, overrides: list[str]) -> list[str]:

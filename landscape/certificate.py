@@ -44,6 +44,8 @@ EFFORT = {"low": 0, "normal": 20_000, "high": 2_000_000}
 
 FIRST = 64
 """Branch and bound is tried where its first cones, 2^(rank+1), are at most effort / FIRST."""
+SHORT = 20_000
+"""Up to this many patterns are enumerated where that is faster."""
 
 
 class Bound(NamedTuple):
@@ -234,7 +236,10 @@ class AllPatterns:
     def __init__(self, problem: Problem, effort: int) -> None:
         self.problem, self.effort = problem, effort
         self.rank = int(np.linalg.matrix_rank(problem.design))
-        self.enumerated = not problem.architecture.plain_neurons
+        # With a free bias branch and bound is less sharp: short lists are priced faster.
+        free = not problem.architecture.penalised(problem).all()
+        short = arrangements.count(len(problem.y), self.rank) <= min(effort, SHORT)
+        self.enumerated = not problem.architecture.plain_neurons or (free and short)
         some = (
             problem.architecture.all_patterns(problem, effort)
             if self.enumerated

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,6 +52,24 @@ METHODS: dict[str, tuple[str, str]] = {
     "adamw": ("#56B4E9", "P"),
     "adam_polished": ("#000000", "*"),
     "convex": ("#666666", "X"),
+    # solvers
+    "fast": ("#882255", "p"),
+    "generation": ("#332288", "h"),
+    "generation_started": ("#88AAEE", "h"),
+    "reference": ("#44AA99", "H"),
+    "enumerate": ("#DDCC77", "8"),
+    "gated": ("#117733", "d"),
+    # where patterns come from
+    "gaussian_gates": ("#A65628", "<"),
+    "data_gates": ("#999933", ">"),
+    "every": ("#111111", "X"),
+    # other projects
+    "adelie": ("#AA4499", "1"),
+    "scnn": ("#EE3377", "2"),
+    "cronos": ("#CC3311", "3"),
+    "clarabel": ("#22DDBB", "+"),
+    "celer": ("#88CCEE", "4"),
+    "skglm": ("#AAAA00", "x"),
 }
 LABELS = {
     "adam": "Adam",
@@ -60,6 +79,16 @@ LABELS = {
     "adamw": "AdamW",
     "momentum": "SGD with momentum",
     "adam_polished": "Adam, polished",
+    "fast": "interior point + Newton (ours)",
+    "generation": "column generation (ours)",
+    "generation_started": "the same, from L-BFGS networks",
+    "reference": "cvxpy + Clarabel",
+    "clarabel": "Clarabel, default tolerances",
+    "enumerate": "enumeration",
+    "gated": "gated relaxation, cone decomposition",
+    "gaussian_gates": "Gaussian gates",
+    "data_gates": "data-driven gates",
+    "every": "all patterns",
 }
 
 
@@ -88,8 +117,8 @@ def shade(position: float) -> Any:
     return mpl.colormaps["viridis"](position)
 
 
-def gap_axis(ax: Axes, floor: float) -> None:
-    """Make the y axis logarithmic for gaps, with the region below the solver's tolerance marked.
+def gap_axis(ax: Axes, floor: float, below: str = "below solver tolerance") -> None:
+    """Make the y axis logarithmic for gaps, with the region below the floor marked and named.
 
     Call it once, after everything is drawn: it fixes the limits.
     """
@@ -97,16 +126,42 @@ def gap_axis(ax: Axes, floor: float) -> None:
     ax.set_ylim(floor / 5, max(ax.get_ylim()[1], floor * 100))
     ax.axhspan(ax.get_ylim()[0], floor, color="0.88", lw=0, zorder=0)
     ax.annotate(
-        "below solver tolerance",
-        (0.98, floor),
+        below,
+        (0.02, floor),
         xycoords=("axes fraction", "data"),
         xytext=(0, 1),
         textcoords="offset points",
-        ha="right",
+        ha="left",
         va="bottom",
         fontsize=6,
         color="0.45",
     )
+
+
+def sizes_axis(ax: Axes, sizes: Any) -> None:
+    """Make the x axis logarithmic with sizes as plain numbers: all, or 1-2-5 steps if many."""
+    ax.set_xscale("log")
+    if len(sizes) > 7:
+        series = [m * 10.0**k for k in range(9) for m in (1, 2, 5)]
+        sizes = [size for size in series if min(sizes) <= size <= max(sizes)]
+    ax.set_xticks(list(sizes), [f"{size:g}" for size in sizes])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def time_axis(ax: Axes, least: float = 0.0) -> None:
+    """Make the x axis logarithmic in seconds from ``least`` on, labelled at powers of ten.
+
+    Two of them at least are in sight.  Call it once, after everything is drawn.
+    """
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    low = max(low, least)
+    inside = np.floor(np.log10(high)) - np.ceil(np.log10(low))
+    if inside < 1:  # fewer than two powers of ten are in sight
+        low = 10.0 ** np.floor(np.log10(low))
+        high = max(high, 10 * low)
+    ax.set_xlim(low, high)
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def median_band(ax: Axes, x: ArrayLike, values: ArrayLike, name: str, floor: float = 0.0) -> None:
@@ -117,9 +172,35 @@ def median_band(ax: Axes, x: ArrayLike, values: ArrayLike, name: str, floor: flo
     values = np.maximum(np.asarray(values, dtype=np.float64), floor)
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
     line = method(name)
-    ax.plot(x, middle, **line)
+    ax.plot(x, middle, **line, markevery=max(1, len(middle) // 10))
     if len(values) > 1:
         ax.fill_between(np.asarray(x), low, high, color=line["color"], alpha=0.2, lw=0)
+
+
+def on_grid(x: Any, values: Any, points: int = 40) -> tuple[Any, Any]:
+    """Bring paths with different steps on one logarithmic grid, each at its last value so far.
+
+    Args:
+        x: positions, ascending along each path, shape (steps, paths); NaN after a path's end.
+        values: at these positions, same shape.
+        points: of the grid, which begins where every path has begun.
+
+    Returns:
+        ``(grid, values)``: shapes (points,) and (points, paths).
+    """
+    grid = np.geomspace(np.nanmax(x[0]), np.nanmax(x), points)
+    reach = grid * (1 + 1e-9)  # a step at a grid point is taken there, whatever rounding says
+    last = [np.searchsorted(path[np.isfinite(path)], reach, side="right") - 1 for path in x.T]
+    reached = [path[at] for path, at in zip(values.T, last, strict=True)]
+    return grid, np.array(reached).T
+
+
+def legend(figure: Figure, axes: Any, ncols: int) -> None:
+    """Put one legend below the whole figure, each label of its axes once."""
+    found: dict[str, Any] = {}
+    for ax in np.asarray(axes).flat:
+        found.update(dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=ncols)
 
 
 def note(figure: Figure, text: str) -> None:

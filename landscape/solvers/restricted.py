@@ -1,6 +1,5 @@
 """The program over given patterns: interior point, Newton finish, the reference as last resort.
 
-Programs without cones go to `landscape.solvers.group_lasso`.
 `minimise` is the fast solver behind `solve`.  It stops when its own multipliers prove the gap;
 what is claimed in the end is proved again by the certificate.
 """
@@ -43,7 +42,7 @@ def minimise(
     device: str = "cpu",
     start: tuple[Floats, Floats] | None = None,
 ) -> Optimum:
-    """Return the optimum of a program over given blocks.
+    """Return the optimum of a program over given blocks, with cones or without.
 
     Args:
         program: the blocks; any loss (the hinge has no curvature and goes to the reference).
@@ -58,9 +57,9 @@ def minimise(
     Raises:
         NotConverged: if the gap stays above the tolerance and ``throw``.
     """
-    if program.cones is None and program.loss.smooth:
-        return group_lasso.minimise(program, tolerance, start, throw, device)
     found, reason = None, _unsuited(program)
+    if not reason and program.cones is None:
+        return group_lasso.minimise(program, tolerance, start, throw, device)
     if not reason and start is not None:
         warm = resume(program, *start, device=device)
         if warm is not None and warm.gap <= tolerance:
@@ -90,7 +89,7 @@ def resume(
     The warm start of late rounds of column generation and of regularisation paths: blocks that
     are zero in ``theta`` enter where they price above β.
     """
-    if _unsuited(program):
+    if _unsuited(program) or program.cones is None:
         return None
     with torch.inference_mode():
         blocks = Blocks(program, device)
@@ -111,8 +110,6 @@ def resume(
 
 def _unsuited(program: Program) -> str:
     """Return why the fast solver does not apply, or nothing."""
-    if program.cones is None:
-        return "blocks without cones are solved by the reference"
     if not program.loss.smooth:
         return f"the {program.loss.name} loss has no curvature, so the reference solved it"
     if not program.gauge.penalised.all() and program.atoms.masks.all(axis=1).any():

@@ -122,7 +122,12 @@ def _search_all(
     proofs: list[Bound] = []
 
     def everything(nu: Floats, target: float) -> tuple[Floats, Floats]:
-        """Return a neuron that prices above the target, if branch and bound finds one."""
+        """Return neurons that price above the target, if an exact price of all patterns has any."""
+        if source.enumerated:
+            every = source.program
+            proofs.append(source(nu))
+            new, _ = listed.improving_blocks(every, nu, target / problem.beta - 1)
+            return every.patterns.gates[every.atoms.index[new]], every.atoms.signs[new]
         bound, found = source.searched(nu, target)
         proofs.append(bound)
         if found is None or found.attained <= target:

@@ -1,0 +1,143 @@
+"""Analyses at their smallest scale: what their rows say and what their figures plot."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from analyses import pattern_sampling, scaling, solver_race, sweep
+from landscape import figures
+from landscape.store import Store
+
+NAMES = ("pattern_sampling", "scaling", "solver_race")
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Every analysis run once at its smallest scale: table, store and figures by name."""
+    return {name: run(name, tmp_path_factory.mktemp(name)) for name in NAMES}
+
+
+def run(name, folder, *overrides):
+    assert sweep.run(name, ["scale=smoke", f"results={folder}", *overrides]) == 0
+    store = Store(folder / name)
+    table = store.table(list(json.loads((store.folder / "manifest.json").read_text())["records"]))
+    return table, store, draw(name, table, store)
+
+
+def draw(name, table, store, *overrides):
+    cfg = sweep._compose(name, ["scale=smoke", *overrides], sweep.CONF)
+    return importlib.import_module(f"analyses.{name}").render(table, store, cfg)
+
+
+def labels(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_smoke_run_draws_full_panels_and_a_summary(smoke, name):
+    table, store, drawn = smoke[name]
+    module = importlib.import_module(f"analyses.{name}")
+    assert name in drawn and set(module.SUMMARY) <= set(table.columns)
+    assert (store.folder / "summary.md").read_text().startswith(f"# {name}")
+    for figure in drawn.values():
+        assert figure.axes and all(ax.lines for ax in figure.axes)
+        assert figure.get_size_inches()[0] in (
+            figures.ICML_SINGLE, figures.NEURIPS, figures.ICML_DOUBLE
+        )  # fmt: skip
+
+
+def test_restricted_optima_lie_above_the_bound_and_fall_with_patterns(smoke):
+    table, store, drawn = smoke["pattern_sampling"]
+    table = table[table["source"] != "growth"]
+    optimum, exact = pattern_sampling.reference(table)
+    assert exact
+    rows = {row["source"]: store.arrays(row["key"])["objectives"] for _, row in table.iterrows()}
+    assert all(np.nanmin(values) >= optimum for values in rows.values())
+    assert (np.diff(rows["gaussian"], axis=0) <= 0).all()  # a seed's patterns are nested
+    assert rows["every"].item() == pytest.approx(optimum, rel=1e-9)
+    ax = drawn["pattern_sampling"].axes[0]
+    every = [one for one in ax.lines if one.get_label() == "all patterns"]
+    assert every[0].get_ydata().tolist() == [pattern_sampling.FLOOR]
+    assert every[0].get_xdata().tolist() == [134.0]
+
+
+def test_the_best_objective_stands_in_for_a_bound_only_by_name(smoke):
+    table, store, _ = smoke["pattern_sampling"]
+    table = table[table["source"] != "growth"].assign(scope="all patterns, local search", dual=9.0)
+    optimum, exact = pattern_sampling.reference(table)
+    assert not exact and optimum == table["objective"].min()
+    drawn = draw("pattern_sampling", table, store)
+    assert "best found, no bound" in drawn["pattern_sampling"].axes[0].get_title()
+
+
+def test_the_ratio_curve_is_fitted_by_least_squares():
+    sizes = np.array([10, 100, 1000])
+    assert pattern_sampling.constant(sizes, 1 + 0.3 * np.sqrt(np.log(sizes))) == pytest.approx(0.3)
+
+
+def test_exponents_come_from_the_largest_sizes_with_their_error():
+    sizes = np.array([1.0, 2, 4, 8, 16, 32])
+    times = 3 * sizes**1.5
+    times[:2] = 50  # overhead, outside the fit
+    power, error, _ = scaling.exponent(sizes, times)
+    assert power == pytest.approx(1.5) and error == pytest.approx(0, abs=1e-12)
+    times[-1] *= 2
+    assert scaling.exponent(sizes, times)[1] > 0.1
+    assert np.isnan(scaling.exponent(sizes[:2], times[:2])[0])
+
+
+def test_memory_below_the_floor_stands_on_it(smoke):
+    table, store, _ = smoke["scaling"]
+    drawn = draw("scaling", table.assign(megabytes=-0.1), store)["scaling"]
+    assert drawn.axes[-1].lines[0].get_ydata().tolist() == [scaling.LEAST] * 3
+
+
+def test_peak_memory_counts_what_a_call_held_and_gave_back():
+    if np.isnan(scaling._memory("VmHWM")):
+        pytest.skip("this system does not tell")
+    before = scaling._reset_peak()
+    np.ones(40_000_000 // 8).sum()
+    assert 35 < scaling._memory("VmHWM") - before < 60
+
+
+def test_paths_meet_on_one_grid_at_their_last_values():
+    x = np.array([[1.0, 2.0], [4.0, 8.0], [np.nan, 16.0]])
+    grid, values = figures.on_grid(x, np.array([[9.0, 7.0], [5.0, 3.0], [np.nan, 1.0]]), 4)
+    assert grid.tolist() == pytest.approx([2, 4, 8, 16])
+    assert values.T.tolist() == [[9, 5, 5, 5], [7, 7, 3, 1]]
+
+
+def test_records_of_other_projects_stand_at_their_ratio_to_our_time(smoke, tmp_path):
+    row = {"method": "scnn", "seconds": 14, "relative_gap": 1e-2, "violation": 2e-4, "ratio": 40}
+    whole = {"data": "planted", "n": 12, "d": 3, "patterns": 4}
+    rows = [row, {**row, "method": "landscape"}, {"method": "celer", "missing": "not built"}]
+    (tmp_path / "given_a.json").write_text(json.dumps({**whole, "rows": rows}))
+    (tmp_path / "given_b.json").write_text(json.dumps({**whole, "n": 13, "rows": rows}))
+    (tmp_path / "all.json").write_text(json.dumps({"n": 12, "d": 3, "rows": [{"method": "x"}]}))
+    assert solver_race.recorded(tmp_path, "planted", 12, 3, 4) == [row]
+    table, store, _ = smoke["solver_race"]
+    drawn = draw("solver_race", table, store, f"figure.benchmarks={tmp_path}")["solver_race"]
+    ours = table[table["method"] == "fast"]["seconds"].item()
+    points = {one.get_label(): one for one in drawn.axes[0].lines}
+    assert points["scnn"].get_xdata()[0] == pytest.approx(40 * ours)
+    assert points["scnn"].get_ydata()[0] == 1e-2
+    assert "scnn" in labels(drawn) and "landscape" not in labels(drawn)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "sentence"),
+    [
+        ("pattern_sampling", "source=gausian", "gaussian"),
+        ("scaling", "task=enumerat", "enumerate"),
+        ("solver_race", "method=fats", "fast"),
+        ("solver_race", "launcher=joblib", "launcher=local"),
+        ("scaling", "launcher=joblib", "launcher=local"),
+    ],
+)
+def test_unknown_axes_end_in_a_sentence(tmp_path, capsys, name, override, sentence):
+    assert sweep.run(name, ["scale=smoke", f"results={tmp_path}", override]) == 2
+    assert sentence in capsys.readouterr().err
