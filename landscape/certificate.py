@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -161,7 +161,8 @@ def certify(
         raise BadInput(f"effort is {effort!r}: it must be one of {', '.join(EFFORT)}.")
     single = isinstance(network, torch.nn.Module)
     networks = [network] if isinstance(network, torch.nn.Module) else list(network)
-    duals = np.atleast_2d(np.asarray(dual, dtype=np.float64)) if len(dual) else []
+    duals = np.asarray(dual, dtype=np.float64)
+    duals = duals[None] if duals.ndim == problem.y.ndim and duals.size else duals
     read = [problem.architecture.read(one) for one in networks]
     sources: list[Callable[[Floats], Bound]] = []
     if patterns is not None:
@@ -310,6 +311,8 @@ def _best_subgradient(point: ConvexPoint, fit: Floats) -> Floats:
     below, above = (-program.loss.gradient(fit + side * step, y) for side in (-1, 1))
     low, high = np.minimum(below, above), np.maximum(below, above)
     kinks = np.flatnonzero(high > low)
+    if y.ndim == 2:  # with several outputs the middle is taken: a valid bound, not a sharp one
+        return (low + high) / 2
     nu = np.where(high > low, 0.0, low)
     sizes = program.gauge.value(point.theta)
     blocks = np.flatnonzero(sizes > 1e-7 * sizes.max(initial=0.0))  # directions of dust say nothing
@@ -348,6 +351,10 @@ def refit_free(program: Program, fit: Floats, constant: Floats) -> Floats:
     A, y, loss = program.free, program.y, program.loss
     if A.shape[1] == 0 or not loss.smooth:
         return constant
+    if y.ndim == 2:
+        one = [replace(program, y=column) for column in y.T]
+        found = [refit_free(p, f, c) for p, f, c in zip(one, fit.T, constant.T, strict=True)]
+        return np.stack(found, axis=1)
     value = float(loss.value(fit + A @ constant, y))
     for _ in range(50):
         current = fit + A @ constant
@@ -405,14 +412,15 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
         return float(loss.dual_value(scale * nu, y))
 
     # The dual value is concave along the ray; 0 is always feasible and the domain is convex.
-    found = minimize_scalar(lambda t: -value(t), bounds=(0.0, top), method="bounded")
+    with np.errstate(over="ignore", invalid="ignore"):  # where ν is almost 0 the ray is long
+        found = minimize_scalar(lambda t: -value(t), bounds=(0.0, top), method="bounded")
     scale = max((0.0, float(found.x), min(top, 1.0), top), key=value)
     feasible = scale * nu
     bound = value(scale)
     # What rounding may have added: n terms of the sum, and what ν still sees of free directions.
-    terms = float(np.abs(feasible) @ (np.abs(y) + np.abs(feasible)))
-    terms += len(y) if loss.classes else 0.0  # entropies are of size one
-    bound -= (len(y) + 16) * EPSILON * (abs(bound) + terms)
+    terms = float(np.vdot(np.abs(feasible), np.abs(y) + np.abs(feasible)))
+    terms += y.size if loss.classes else 0.0  # entropies are of size one
+    bound -= (y.size + 16) * EPSILON * (abs(bound) + terms)
     if program.free.shape[1]:
         rest = float(np.linalg.norm(_onto_free(program, feasible)))
         bound -= (rest + EPSILON * float(np.abs(feasible).sum())) * _free_radius(program)
@@ -442,8 +450,7 @@ def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int 
         program = every.program
     else:
         program = problem.architecture.program(problem, patterns)
-    theta = np.zeros((program.atoms.size, program.atoms.dimension))
-    nothing = ConvexPoint(program, theta, np.zeros(program.free.shape[1]))
+    nothing = ConvexPoint(program, *program.zero())
     nu = _dual_point(program, residual(nothing))
     if every and not every.enumerated:
         return every.searched(nu)[0].ratio * problem.beta
@@ -464,13 +471,12 @@ def _free_radius(program: Program) -> float:
     both classes occur), and the penalty is at most p, so atoms that vanish on one sample each
     add at most 2 r p/β to an output, r the largest norm of a sample.
     """
-    start = np.zeros(program.free.shape[1])
-    constant = refit_free(program, np.zeros(len(program.y)), start)
+    constant = refit_free(program, np.zeros(program.y.shape), program.zero()[1])
     p = float(program.loss.value(program.free @ constant, program.y))
     delta = getattr(program.loss, "delta", 1.0)
     reach = float(np.abs(program.y).max()) + 1.0 + np.sqrt(2 * p) + p * (1.0 + 1.0 / delta)
     atoms = 2.0 * free_coordinate_radius(program) * p / program.beta
-    return len(program.y) ** 0.5 * (reach + atoms)
+    return program.y.size**0.5 * (reach + atoms)
 
 
 __all__ = [

@@ -31,7 +31,7 @@ class Problem:
 
     Args:
         X: inputs, shape (n, d); any array of finite real numbers.
-        y: targets, shape (n,).
+        y: targets, shape (n,), or (n, c) where the architecture has several outputs.
         beta: regularisation weight β > 0.
         loss: "squared", "logistic", "huber", "hinge" or a `landscape.losses.Loss`.
         architecture: a name known to `landscape.architectures` or an architecture itself.

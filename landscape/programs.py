@@ -42,11 +42,11 @@ class Atoms(Protocol):
         ...
 
     def apply(self, theta: Floats) -> Floats:
-        """Return Σ_g A_g θ_g, shape (n,), of blocks ``theta`` (G, p)."""
+        """Return Σ_g A_g θ_g, shape (n[, c]), of blocks ``theta`` (G, p[, c])."""
         ...
 
     def adjoint(self, nu: Floats) -> Floats:
-        """Return A_gᵀν for every block, shape (G, p)."""
+        """Return A_gᵀν for every block, shape (G, p[, c]), of ``nu`` (n[, c])."""
         ...
 
     def matrix(self, block: int) -> Floats:
@@ -54,11 +54,11 @@ class Atoms(Protocol):
         ...
 
     def expression(self, theta: Any) -> Any:
-        """Return Σ_g A_g θ_g in cvxpy, ``theta`` a (p, G) variable."""
+        """Return Σ_g A_g θ_g in cvxpy, ``theta`` a (p, G) or (p, Gc) variable."""
         ...
 
     def adjoint_expression(self, nu: Any) -> Any:
-        """Return the (p, G) cvxpy expression whose columns are A_gᵀν."""
+        """Return the (p, G) or (p, Gc) cvxpy expression whose columns are A_gᵀν."""
         ...
 
 
@@ -67,7 +67,8 @@ class MaskedAtoms:
     """Blocks :math:`A_g = s_g D_{i(g)} X`: signed, masked copies of one design matrix.
 
     The design is stored once and the masks once per pattern; the n × Gp matrix is never formed
-    outside the reference solver.
+    outside the reference solver.  With c outputs the same maps act on each column: θ is
+    (G, p, c), fits and ν are (n, c), and in cvxpy θ is (p, Gc), a block's columns side by side.
 
     Attributes:
         design: X, shape (n, p).
@@ -92,13 +93,18 @@ class MaskedAtoms:
         return self.design.shape[1]
 
     def apply(self, theta: Floats) -> Floats:
-        """Return Σ_g s_g D_i(g) X θ_g, shape (n,)."""
-        per_pattern = np.zeros((len(self.masks), self.dimension))
-        np.add.at(per_pattern, self.index, self.signs[:, None] * theta)
+        """Return Σ_g s_g D_i(g) X θ_g, shape (n,), or (n, c) of ``theta`` (G, p, c)."""
+        per_pattern = np.zeros((len(self.masks), *theta.shape[1:]))
+        np.add.at(per_pattern, self.index, self.signs.reshape(-1, *[1] * (theta.ndim - 1)) * theta)
+        if theta.ndim == 3:
+            return np.einsum("pn,pnc->nc", self.masks, self.design @ per_pattern)
         return np.einsum("pn,pn->n", self.masks, per_pattern @ self.design.T)
 
     def adjoint(self, nu: Floats) -> Floats:
-        """Return s_g XᵀD_i(g)ν for every block, shape (G, p)."""
+        """Return s_g XᵀD_i(g)ν for every block, shape (G, p), or (G, p, c) of ``nu`` (n, c)."""
+        if nu.ndim == 2:
+            pulled = self.design.T @ (self.masks[:, :, None] * nu)  # (P, p, c)
+            return self.signs[:, None, None] * pulled[self.index]
         return self.signs[:, None] * ((self.masks * nu) @ self.design)[self.index]
 
     def matrix(self, block: int) -> Floats:
@@ -106,17 +112,26 @@ class MaskedAtoms:
         return self.signs[block] * self.masks[self.index[block]][:, None] * self.design
 
     def expression(self, theta: Any) -> Any:
-        """Return Σ_g A_g θ_g in cvxpy, ``theta`` a (p, G) variable."""
+        """Return Σ_g A_g θ_g in cvxpy, ``theta`` a (p, G) or (p, Gc) variable."""
         import cvxpy
 
         weights = self.masks[self.index].T * self.signs  # (n, G)
+        outputs = theta.shape[1] // self.size
+        if outputs > 1:
+            summed = np.tile(np.eye(outputs), (self.size, 1))  # (Gc, c)
+            spread = np.repeat(weights, outputs, axis=1)
+            return cvxpy.multiply(spread, self.design @ theta) @ summed
         return cvxpy.sum(cvxpy.multiply(weights, self.design @ theta), axis=1)
 
     def adjoint_expression(self, nu: Any) -> Any:
-        """Return the (p, G) cvxpy expression whose columns are A_gᵀν."""
+        """Return the (p, G) or (p, Gc) cvxpy expression whose columns are A_gᵀν."""
         import cvxpy
 
         weights = self.masks[self.index].T * self.signs  # (n, G)
+        if nu.ndim == 2 and nu.shape[1] > 1:
+            copies = np.tile(np.eye(nu.shape[1]), (1, self.size))  # (c, Gc)
+            spread = np.repeat(weights, nu.shape[1], axis=1)
+            return self.design.T @ cvxpy.multiply(spread, nu @ copies)
         return self.design.T @ cvxpy.multiply(
             weights, cvxpy.reshape(nu, (len(self.design), 1), order="F") @ np.ones((1, self.size))
         )
@@ -155,6 +170,118 @@ class Euclidean:
         rows, others = np.flatnonzero(self.penalised), np.flatnonzero(~self.penalised)
         bounded = [cvxpy.norm(xi[rows, :], 2, axis=0) <= beta]
         return bounded + ([xi[others, :] == 0] if len(others) else [])
+
+
+class Gauge(Protocol):
+    """What the regulariser charges for a block, the same for all blocks."""
+
+    @property
+    def penalised(self) -> NDArray[np.bool_]:
+        """Which coordinates of a block count, shape (p,)."""
+        ...
+
+    def value(self, theta: Floats) -> Floats:
+        """Return γ of every block, shape (G,)."""
+        ...
+
+    def polar(self, xi: Floats) -> Floats:
+        """Return sup ⟨ξ, θ⟩ over γ(θ) ≤ 1 for every block, shape (G,)."""
+        ...
+
+    def expression(self, theta: Any) -> Any:
+        """Return Σ_g γ(θ_g) in cvxpy."""
+        ...
+
+    def polar_constraints(self, xi: Any, beta: float) -> list[Any]:
+        """Return the cvxpy constraints "polar of every block of ξ ≤ β"."""
+        ...
+
+
+@dataclass(frozen=True)
+class Nuclear:
+    """The nuclear norm γ(V) = Σ σ(V) of blocks V (p, c); its polar is the largest σ.
+
+    It is the least ½(‖W‖² + ‖A‖²) over WA = V: what weight decay charges for the neurons of one
+    pattern when every neuron feeds all outputs (Sahiner et al., ICLR 2021).
+
+    Attributes:
+        rows: p.
+        outputs: c.
+    """
+
+    rows: int
+    outputs: int
+
+    @property
+    def penalised(self) -> NDArray[np.bool_]:
+        """All coordinates count."""
+        return np.ones(self.rows, dtype=bool)
+
+    def value(self, theta: Floats) -> Floats:
+        """Return γ of every block, shape (G,), of ``theta`` (G, p, c)."""
+        return np.linalg.svd(theta, compute_uv=False).sum(axis=-1)
+
+    def polar(self, xi: Floats) -> Floats:
+        """Return the spectral norm of every block, shape (G,), of ``xi`` (G, p, c)."""
+        return np.linalg.svd(xi, compute_uv=False).max(axis=-1, initial=0.0)
+
+    def expression(self, theta: Any) -> Any:
+        """Return Σ_g γ(V_g) in cvxpy, ``theta`` (p, Gc)."""
+        import cvxpy
+
+        blocks = [cvxpy.normNuc(part) for part in _parts(theta, self.outputs)]
+        return cvxpy.sum(cvxpy.hstack(blocks)) if blocks else 0.0
+
+    def polar_constraints(self, xi: Any, beta: float) -> list[Any]:
+        """Return the cvxpy constraints "largest singular value of every block ≤ β"."""
+        import cvxpy
+
+        return [cvxpy.sigma_max(part) <= beta for part in _parts(xi, self.outputs)]
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """The norm γ(V) = Σ_k ‖V_{·k}‖₂ of blocks V (p, c); its polar is the longest column.
+
+    The program separates into one program for each output, without neurons in common.
+
+    Attributes:
+        rows: p.
+        outputs: c.
+    """
+
+    rows: int
+    outputs: int
+
+    @property
+    def penalised(self) -> NDArray[np.bool_]:
+        """All coordinates count."""
+        return np.ones(self.rows, dtype=bool)
+
+    def value(self, theta: Floats) -> Floats:
+        """Return γ of every block, shape (G,), of ``theta`` (G, p, c)."""
+        return np.linalg.norm(theta, axis=1).sum(axis=-1)
+
+    def polar(self, xi: Floats) -> Floats:
+        """Return the longest column of every block, shape (G,), of ``xi`` (G, p, c)."""
+        return np.linalg.norm(xi, axis=1).max(axis=-1, initial=0.0)
+
+    def expression(self, theta: Any) -> Any:
+        """Return Σ_g γ(V_g) in cvxpy, ``theta`` (p, Gc)."""
+        import cvxpy
+
+        return cvxpy.sum(cvxpy.norm(theta, 2, axis=0))
+
+    def polar_constraints(self, xi: Any, beta: float) -> list[Any]:
+        """Return the cvxpy constraints "every column of ξ at most β long"."""
+        import cvxpy
+
+        return [cvxpy.norm(xi, 2, axis=0) <= beta]
+
+
+def _parts(theta: Any, outputs: int) -> list[Any]:
+    """Return the (p, c) blocks of a cvxpy expression (p, Gc)."""
+    return [theta[:, k : k + outputs] for k in range(0, theta.shape[1], outputs)]
 
 
 @dataclass(frozen=True)
@@ -209,7 +336,7 @@ class Program:
 
     Attributes:
         loss: the loss ℓ, a sum over samples.
-        y: targets, shape (n,).
+        y: targets, shape (n,), or (n, c) with c outputs.
         beta: weight β of the gauges.
         atoms: the maps A_g.
         gauge: the gauge γ, the same for all blocks.
@@ -222,10 +349,16 @@ class Program:
     y: Floats
     beta: float
     atoms: MaskedAtoms
-    gauge: Euclidean
+    gauge: Gauge
     cones: PatternCones | None
     free: Floats
     patterns: Arrangements
+
+    def zero(self) -> tuple[Floats, Floats]:
+        """Return blocks (G, p[, c]) and free part (q[, c]) that are zero."""
+        outputs = self.y.shape[1:]
+        theta = np.zeros((self.atoms.size, self.atoms.dimension, *outputs))
+        return theta, np.zeros((self.free.shape[1], *outputs))
 
     def with_blocks(self, index: NDArray[np.int64], signs: Floats) -> Program:
         """Return the program over the blocks (pattern ``index[g]``, sign ``signs[g]``)."""
@@ -237,11 +370,11 @@ class Program:
         return self.with_blocks(self.atoms.index[blocks], self.atoms.signs[blocks])
 
     def fit(self, theta: Floats, constant: Floats) -> Floats:
-        """Return Σ_g A_g θ_g + A_0 θ_0, shape (n,)."""
+        """Return Σ_g A_g θ_g + A_0 θ_0, shape (n[, c])."""
         return self.atoms.apply(theta) + self.free @ constant
 
     def value(self, theta: Floats, constant: Floats) -> float:
-        """Return the objective at blocks ``theta`` (G, p) and free part ``constant`` (q,)."""
+        """Return the objective at blocks (G, p[, c]) and free part (q[, c])."""
         loss = self.loss.value(self.fit(theta, constant), self.y)
         return float(loss) + self.beta * float(self.gauge.value(theta).sum())
 

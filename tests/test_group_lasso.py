@@ -236,9 +236,9 @@ def test_a_bound_is_below_every_value(bias):
     for size in (0.1, 1.0, 10.0):
         bound = Bound(groups)
         nu = torch.as_tensor(size * rng.standard_normal((40, 1)))
-        nu = bound.feasible(nu + groups.y)
+        nu, valid = bound.feasible(nu + groups.y)
         assert float((groups.free.T @ nu).norm()) <= 1e-12 * float(nu.norm())
-        bound.offer(nu, np.inf, groups.adjoint(nu))
+        bound.offer(nu, valid, np.inf, groups.adjoint(nu))
         assert bound.best * groups.value_scale <= optimum.value
 
 

@@ -33,8 +33,8 @@ class ConvexPoint:
 
     Attributes:
         program: the program that it belongs to.
-        theta: blocks, shape (G, p).
-        constant: the free part θ_0, shape (q,).
+        theta: blocks, shape (G, p), or (G, p, c) with c outputs.
+        constant: the free part θ_0, shape (q,) or (q, c).
     """
 
     program: Program
@@ -68,7 +68,7 @@ class Architecture(ABC):
     @property
     def label(self) -> str:
         """One word for tables: the name and its choices."""
-        choices = ", ".join(f"{k}={v}" for k, v in dataclasses.asdict(self).items())
+        choices = ", ".join(f"{k}={v}" for k, v in self.config().items() if k != "name")
         return f"{self.name}({choices})" if choices else self.name
 
     @abstractmethod
@@ -144,7 +144,8 @@ class Architecture(ABC):
 
     def without_padding(self, parameters: Parameters) -> Parameters:
         """Return one network without the zero neurons that pad it to a batch's width."""
-        used = parameters["hidden"].flatten(1).any(1) | (parameters["output"] != 0)
+        output = parameters["output"]
+        used = parameters["hidden"].flatten(1).any(1) | output.reshape(len(output), -1).any(1)
         count = len(used)
         return {k: v[used] if v.ndim and len(v) == count else v for k, v in parameters.items()}
 

@@ -10,13 +10,24 @@ r"""Gated ReLU networks: fixed gates, hence a group lasso without cones (Mishkin
 Bias "none": gates and weights see x.  "penalised": both see (x, 1).  "free": gates see (x, 1) and
 every neuron has an unpenalised constant c_j behind its output weight, so that the optimum of the
 program is attained by a network (a constant before the output weight would have to diverge).
+
+With targets (n, c), a_j and c_j are vectors of c outputs.  "nuclear": weight decay on all of them,
+
+.. math::
+
+    R = \tfrac12 \sum_j (\|w_j\|^2 + \|a_j\|_2^2), \qquad
+    \min_{V_i} ℓ\Big(\sum_i D_i X V_i,\; Y\Big) + β \sum_i \|V_i\|_*
+
+(Sahiner et al., ICLR 2021).  "per_class": R with ‖a_j‖₁ in the place of ‖a_j‖₂, so that a neuron
+gains nothing by feeding two outputs: the penalty is β Σ_i Σ_k ‖V_i[:, k]‖₂ and the program
+separates into one for each output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -31,7 +42,7 @@ from landscape.architectures.two_layer import (
 )
 from landscape.arrangements import Arrangements
 from landscape.errors import BadInput, unknown
-from landscape.programs import Euclidean, MaskedAtoms, Program
+from landscape.programs import Euclidean, MaskedAtoms, Nuclear, PerClass, Program
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
@@ -39,15 +50,23 @@ if TYPE_CHECKING:
     from landscape.problem import Problem
 
 
+OUTPUTS = ("one", "nuclear", "per_class")
+NOISE = 16 * float(np.finfo(np.float64).eps)
+"""Singular values up to this times max(p, c), relative to a block's largest, are rounding."""
+
+
 @dataclass(frozen=True)
 class GatedReLU(Architecture):
-    """A gated ReLU network with one output; its gates are drawn, not trained.
+    """A gated ReLU network; its gates are drawn, not trained.
 
     Attributes:
         bias: "none", "penalised" or "free" (see the module's text).
+        outputs: "one" for targets (n,); "nuclear" or "per_class" for targets (n, c), after the
+            norm that the regulariser is on the convex side (see the module's text).
     """
 
     bias: Literal["none", "penalised", "free"] = "none"
+    outputs: Literal["one", "nuclear", "per_class"] = "one"
     name: ClassVar[str] = "gated_relu"
     fixed: ClassVar[tuple[str, ...]] = ("gate",)
 
@@ -55,10 +74,31 @@ class GatedReLU(Architecture):
         """Refuse an unknown kind of bias."""
         if self.bias not in BIASES:
             raise unknown("bias", self.bias, BIASES)
+        if self.outputs not in OUTPUTS:
+            raise unknown("outputs", self.outputs, OUTPUTS)
+
+    def config(self) -> dict[str, Any]:
+        """Return name and choices; one output goes without saying."""
+        choices = super().config()
+        if self.outputs == "one":
+            del choices["outputs"]
+        return choices
 
     def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns, and a constant column beside a bias."""
-        check_scalar_output(self.name, y)
+        """Refuse targets of another shape than the outputs', a constant column beside a bias."""
+        if self.outputs == "one" and y.ndim == 2:
+            raise BadInput(
+                f"y has shape {y.shape}: architecture {self.label} has one output; pass "
+                "GatedReLU(outputs='nuclear') for weight decay on all outputs together, or "
+                "'per_class'."
+            )
+        if self.outputs == "one":
+            check_scalar_output(self.name, y)
+        elif y.ndim != 2:
+            raise BadInput(
+                f"y has shape {y.shape}: architecture {self.label} wants samples × outputs "
+                "(n, c); for targets (n,) leave outputs='one'."
+            )
         check_bias_column(self.bias, X)
 
     def design(self, X: Floats) -> Floats:
@@ -74,33 +114,46 @@ class GatedReLU(Architecture):
     ) -> Parameters:
         """Return networks with Gaussian gates, w ~ N(0, scale²/p) and a ~ N(0, scale²/m)."""
         p, q = problem.design.shape[1], self._linear_design(problem).shape[1]
-        draws = seeded_normal(seeds, width, p + q + 1)
+        outputs = problem.y.shape[1:]
+        draws = seeded_normal(seeds, width, p + q + int(np.prod(outputs)))
         parameters = {
             "gate": draws[..., :p],
             "hidden": scale / q**0.5 * draws[..., p : p + q],
-            "output": scale / width**0.5 * draws[..., -1],
+            "output": scale / width**0.5 * (draws[..., p + q :] if outputs else draws[..., -1]),
         }
         if self.bias == "free":
-            parameters["constant"] = torch.zeros(len(seeds), width, dtype=torch.float64)
+            parameters["constant"] = torch.zeros(len(seeds), width, *outputs, dtype=torch.float64)
         return parameters
 
     def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
-        """Return outputs (…, n)."""
+        """Return outputs (…, n), or (…, n, c)."""
         gates, hidden, d = parameters["gate"], parameters["hidden"], X.shape[1]
         opened, before = X @ gates[..., :d].mT, X @ hidden[..., :d].mT  # (…, n, m)
         if self.bias != "none":
             opened = opened + gates[..., None, :, -1]
         if self.bias == "penalised":
             before = before + hidden[..., None, :, -1]
+        if self.outputs != "one":
+            fit = ((opened >= 0) * before) @ parameters["output"]
+            if self.bias == "free":
+                fit = fit + (opened >= 0).to(fit.dtype) @ parameters["constant"]
+            return fit
         neurons = before * parameters["output"][..., None, :]
         if self.bias == "free":
             neurons = neurons + parameters["constant"][..., None, :]
         return ((opened >= 0) * neurons).sum(-1)
 
     def penalty(self, parameters: Parameters) -> torch.Tensor:
-        """Return ½ Σ(‖w‖² + a²), shape (…,); the constants of "free" do not count."""
+        """Return ½ Σ(‖w‖² + ‖a‖²), shape (…,), ‖a‖₁ for "per_class"; constants do not count."""
         hidden, output = parameters["hidden"], parameters["output"]
+        if self.outputs != "one":
+            output = torch.linalg.vector_norm(output, ord=self._order, dim=-1)
         return 0.5 * ((hidden**2).sum((-1, -2)) + (output**2).sum(-1))
+
+    @property
+    def _order(self) -> int:
+        """The p of the norm ‖a‖_p that weighs a neuron's outputs."""
+        return 1 if self.outputs == "per_class" else 2
 
     def gates(self, parameters: Parameters) -> Floats:
         """Return the fixed gates, shape (m, p)."""
@@ -115,34 +168,46 @@ class GatedReLU(Architecture):
         masks, count = np.asarray(patterns), len(patterns)
         design = self._linear_design(problem)
         free = masks.T.astype(np.float64) if self.bias == "free" else np.ones((len(design), 0))
+        gauge = Euclidean(np.ones(design.shape[1], dtype=bool))
+        if self.outputs != "one":
+            kind = Nuclear if self.outputs == "nuclear" else PerClass
+            gauge = kind(design.shape[1], problem.y.shape[1])
         return Program(
             loss=problem.loss,
             y=problem.y,
             beta=problem.beta,
             atoms=MaskedAtoms(design, masks, np.arange(count), np.ones(count)),
-            gauge=Euclidean(np.ones(design.shape[1], dtype=bool)),
+            gauge=gauge,
             cones=None,
             free=free,
             patterns=patterns,
         )
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
-        """Return the convex point: w_i = Σ w_j a_j over the neurons whose gates agree."""
+        """Return the convex point: w_i = Σ w_j a_jᵀ over the neurons whose gates agree."""
         gates = self.gates(parameters)
         masks = gates @ problem.design.T >= 0
         _, first, group = np.unique(masks, axis=0, return_index=True, return_inverse=True)
         group = group.reshape(-1)
-        slopes = (parameters["output"][:, None] * parameters["hidden"]).detach().cpu().numpy()
-        theta = np.zeros((len(first), slopes.shape[1]))
+        output = parameters["output"][:, None]  # (m, 1), or (m, 1, c)
+        hidden = parameters["hidden"].reshape(*output.shape[:1], -1, *[1] * (output.ndim - 2))
+        slopes = (output * hidden).detach().cpu().numpy()
+        theta = np.zeros((len(first), *slopes.shape[1:]))
         np.add.at(theta, group, slopes)
         program = self.program(problem, Arrangements.from_bool(masks[first], gates[first]))
-        constant = np.zeros(program.free.shape[1])
+        constant = program.zero()[1]
         if self.bias == "free":
             np.add.at(constant, group, parameters["constant"].detach().cpu().numpy())
         return ConvexPoint(program, theta, constant)
 
     def lower(self, point: ConvexPoint) -> Parameters:
-        """Return the balanced network w ↦ (w/√‖w‖, √‖w‖), one neuron a non-zero block."""
+        """Return the balanced network w ↦ (w/√‖w‖, √‖w‖), one neuron a non-zero block.
+
+        With several outputs a block V = Σ σ p qᵀ is one neuron (√σ p, √σ q) for each singular
+        value, or for each column that is not zero.
+        """
+        if self.outputs != "one":
+            return self._lower_outputs(point)
         program = point.program
         theta = np.zeros((len(program.patterns), point.theta.shape[1]))
         theta[program.atoms.index] = point.theta
@@ -161,19 +226,67 @@ class GatedReLU(Architecture):
             parameters["constant"] = torch.as_tensor(point.constant[used])
         return parameters
 
+    def _lower_outputs(self, point: ConvexPoint) -> Parameters:
+        """Return the balanced network of blocks (p, c), a pattern's constants on its first."""
+        program = point.program
+        theta = np.zeros((len(program.patterns), *point.theta.shape[1:]))
+        theta[program.atoms.index] = point.theta
+        pattern, hidden, output, constant = [], [], [], []
+        for i in range(len(theta)):
+            block: Floats = theta[i]
+            left, right = _factors(block, self.outputs)
+            if self.bias == "free" and not len(left) and point.constant[i].any():
+                left, right = np.zeros((1, len(block))), np.zeros((1, block.shape[1]))
+            pattern += [i] * len(left)
+            hidden.append(left)
+            output.append(right)
+            if self.bias == "free":
+                constants = np.zeros(right.shape)
+                constants[:1] = point.constant[i]
+                constant.append(constants)
+        parameters = {
+            "gate": torch.as_tensor(program.patterns.gates[pattern]),
+            "hidden": torch.as_tensor(np.concatenate(hidden)),
+            "output": torch.as_tensor(np.concatenate(output)),
+        }
+        if self.bias == "free":
+            parameters["constant"] = torch.as_tensor(np.concatenate(constant))
+        return parameters
+
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:
         """Return gradient residuals and imbalances; a gate has no kinks."""
         hidden, output = (parameters[k].detach().cpu().numpy() for k in ("hidden", "output"))
         lengths, sizes = np.linalg.norm(hidden, axis=1), np.abs(output)
+        if self.outputs != "one":
+            sizes = np.linalg.norm(output, ord=self._order, axis=1)
         there = np.maximum(lengths, sizes) > 0
         balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
         both = (lengths > 0) & (sizes > 0)
         masks = self.gates(parameters)[both] @ problem.design.T >= 0
+        if self.outputs != "one":
+            w, a = hidden[both] / lengths[both, None], output[both] / sizes[both, None]
+            lacking = self._lacking(self._linear_design(problem), masks, w, a, nu / problem.beta)
+            return lacking, np.zeros(both.sum()), balance
         pull = np.sign(output[both])[:, None] * ((masks * nu) @ self._linear_design(problem))
         pull -= problem.beta * hidden[both] / lengths[both, None]
         return np.linalg.norm(pull, axis=1) / problem.beta, np.zeros(both.sum()), balance
+
+    def _lacking(
+        self, design: Floats, masks: np.ndarray, w: Floats, a: Floats, nu: Floats
+    ) -> Floats:
+        """Return how far neurons of unit w (m, p), a (m, c) are from stationary, ν over β.
+
+        XᵀDνa = w, and νᵀDXw is a subgradient of ‖·‖ at a.
+        """
+        inward = (masks * (a @ nu.T)) @ design
+        outward = (masks * (w @ design.T)) @ nu  # (m, c)
+        wanted = a
+        if self.outputs == "per_class":
+            wanted = np.where(a != 0, np.sign(a), outward.clip(-1.0, 1.0))
+        parts = np.linalg.norm(inward - w, axis=1), np.linalg.norm(outward - wanted, axis=1)
+        return np.maximum(*parts)
 
     def read(self, module: torch.nn.Module) -> Parameters:
         """Return the parameters of our own `Network`."""
@@ -183,3 +296,18 @@ class GatedReLU(Architecture):
                 "networks (landscape.network.Network)."
             )
         return cast("Network", module).values
+
+
+def _factors(block: Floats, outputs: str) -> tuple[Floats, Floats]:
+    """Return balanced w (r, p) and a (r, c) with Σ w aᵀ = V (p, c) at the least penalty."""
+    if outputs == "per_class":
+        sizes = np.linalg.norm(block, axis=0)
+        used = np.flatnonzero(sizes)
+        left = block.T[used] / sizes[used, None]
+        right = np.eye(block.shape[1])[used]
+    else:
+        U, sizes, right = np.linalg.svd(block, full_matrices=False)
+        used = np.flatnonzero(sizes > NOISE * max(block.shape) * sizes.max(initial=0.0))
+        left, right = U.T[used], right[used]
+    scale = np.sqrt(sizes[used])[:, None]
+    return scale * left, scale * right

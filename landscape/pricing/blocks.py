@@ -96,6 +96,10 @@ def _bounds_by(program: Program, nu: Floats, xi: Floats, multipliers: Floats) ->
 def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
     """Return the prices that blocks would have without their cones, rounding included."""
     lengths = np.linalg.norm(program.atoms.design, axis=1)
+    if nu.ndim == 2:  # every polar used is at most the Frobenius norm, a sum over outputs
+        rounding = _allowance(lengths, np.abs(nu).sum(axis=1))
+        decomposed = 64 * EPSILON * np.linalg.norm(xi, axis=(1, 2))
+        return program.gauge.polar(xi) + decomposed * max(xi.shape[1:]) + rounding
     rounding = _allowance(lengths, np.abs(nu))
     penalised = program.gauge.penalised
     bounds = np.linalg.norm(xi[:, penalised], axis=1) + rounding

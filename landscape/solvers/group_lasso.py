@@ -4,11 +4,14 @@ r"""Programs without cones: a group lasso over masked copies of one design.
 
 Where n × n or the active blocks' coordinates can be factored, Newton on the kernel weights
 (`landscape.solvers.kernels`) finds the optimum in some ten steps, from anywhere; where neither
-can, accelerated proximal descent (`landscape.solvers.proximal`) does, to a coarser gap.
+can, accelerated proximal descent (`landscape.solvers.proximal`) does, to a coarser gap.  With
+several outputs the norm of each class separates into programs with one; the nuclear norm is left
+to the descent.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,9 +20,10 @@ from torch import Tensor
 
 from landscape.certificate import lower_bound
 from landscape.errors import BadInput, NotConverged
+from landscape.programs import Euclidean, Nuclear, PerClass
 from landscape.solvers.groups import Groups
 from landscape.solvers.kernels import Kernels, Point
-from landscape.solvers.proximal import Bound, descend
+from landscape.solvers.proximal import EUCLIDEAN, NUCLEAR, Bound, descend
 from landscape.solvers.reference import Optimum
 
 if TYPE_CHECKING:
@@ -66,7 +70,7 @@ def minimise(
         program: the blocks, all of their coordinates penalised; a smooth loss.
         tolerance: relative gap wanted, by the solver's own primal and dual values.  The returned
             ``gap`` is the certificate's, which allows for rounding besides.
-        start: blocks (G, p) and free part (q,) to begin from, such as the optimum at another β.
+        start: blocks (G, p[, c]) and free part (q[, c]), such as the optimum at another β.
         throw: raise if the gap stays above the tolerance; otherwise ``status`` says so.
         device: where the arithmetic runs: "cpu", "cuda".
 
@@ -78,6 +82,8 @@ def minimise(
         NotConverged: if the gap stays above the tolerance and ``throw``.
     """
     _check(program)
+    if isinstance(program.gauge, PerClass):
+        return _each_class(program, tolerance, start, throw, device)
     with torch.inference_mode():
         groups = Groups(program, device)
         found = _solve(groups, tolerance, start)
@@ -101,6 +107,33 @@ def minimise(
     return Optimum(theta, constant, nu, value, status, tuple(found.history), gap=gap)
 
 
+def _each_class(
+    program: Program,
+    tolerance: float,
+    start: tuple[Floats, Floats] | None,
+    throw: bool,
+    device: str,
+) -> Optimum:
+    """Solve the program of every output apart and put them together."""
+    gauge, found = Euclidean(program.gauge.penalised), []
+    for k, column in enumerate(program.y.T):
+        one = replace(program, y=column, gauge=gauge)
+        own = None if start is None else (start[0][:, :, k], start[1][:, k])
+        optimum = minimise(one, tolerance, own, throw, device)
+        # Scaled to be feasible here: the bound over all outputs has one scale for all.
+        ratio = lower_bound(one, optimum.nu)[2]
+        found.append(replace(optimum, nu=optimum.nu / max(1.0, ratio)))
+    theta, constant, nu = (
+        np.stack([getattr(one, name) for one in found], axis=-1)
+        for name in ("theta", "constant", "nu")
+    )
+    value = program.value(theta, constant)
+    gap = (value - lower_bound(program, nu)[0]) / max(abs(value), TINY)
+    history = tuple({**entry, "output": k} for k, one in enumerate(found) for entry in one.history)
+    worst = max(found, key=lambda one: one.gap).status
+    return Optimum(theta, constant, nu, value, f"{len(found)} outputs; {worst}", history, gap=gap)
+
+
 def _check(program: Program) -> None:
     if program.cones is not None:
         raise BadInput("program has cones: it is for landscape.solvers.restricted.")
@@ -120,18 +153,19 @@ def _solve(b: Groups, tolerance: float, start: tuple[Floats, Floats] | None) -> 
         t = b.X.new_zeros(b.free.shape[1], b.outputs)
     else:
         theta, t = b.scaled(*start)
-    kernels = Kernels(b)
+    kernels, nuclear = Kernels(b), isinstance(b.program.gauge, Nuclear)
     best: Found | None = None
-    if min(b.n, b.size * b.p) <= FACTORED:
+    if not nuclear and min(b.n, b.size * b.p) <= FACTORED:
         best = _newton(
             kernels, _cold(kernels) if start is None else _at(kernels, theta, t), tolerance
         )
+    norm = NUCLEAR if nuclear else EUCLIDEAN
     for wanted in (max(tolerance, ROUGH), tolerance):
         if best is None or best.gap > wanted:
             begin = (theta, t) if best is None else (best.theta, best.t)
-            theta, t, bound, gap, more = descend(b, *begin, wanted, DESCENT)
+            theta, t, bound, gap, more = descend(b, *begin, wanted, DESCENT, norm)
             best = _better(best, Found(theta, t, bound.nu, gap, more))
-        if tolerance < best.gap <= ROUGH and _coordinates(best.theta) <= FACTORED:
+        if not nuclear and tolerance < best.gap <= ROUGH and _coordinates(best.theta) <= FACTORED:
             best = _better(best, _newton(kernels, _at(kernels, best.theta, best.t), tolerance))
         if best.gap <= tolerance:
             break
@@ -152,14 +186,11 @@ def _coordinates(theta: Tensor) -> int:
 
 def _newton(kernels: Kernels, point: Point, tolerance: float) -> Found:
     """Newton steps on φ from a point, to a gap within a tenth of the tolerance or to rounding."""
-    b, y = kernels.groups, kernels.groups.y
+    b = kernels.groups
     bound, history, stalled = Bound(b), [], 0
     best: Found | None = None
     for _ in range(STEPS):
-        inside = bound.feasible(point.omega[:, None])
-        nu = (
-            inside if bool(inside.isfinite().all()) else b.loss.into_domain(point.omega[:, None], y)
-        )
+        nu, valid = bound.feasible(point.omega[:, None])
         pull = b.X.new_zeros(b.size, b.p, 1)
         pull[bound.left] = b.adjoint(nu, bound.left)
         carrying = torch.nonzero(point.eta)[:, 0]
@@ -167,7 +198,7 @@ def _newton(kernels: Kernels, point: Point, tolerance: float) -> Found:
         theta[carrying] = (point.eta[carrying] / b.beta)[:, None, None] * pull[carrying]
         fit = b.apply(theta[carrying], carrying) + b.free @ point.t[:, None]
         primal = b.value(fit) + b.beta * float(theta.flatten(1).norm(dim=1).sum())
-        _, gap = bound.offer(inside, primal, pull[bound.left])
+        _, gap = bound.offer(nu, valid, primal, pull[bound.left])
         history.append(
             {
                 "value": primal * b.value_scale,

@@ -12,7 +12,7 @@ so the optimal ν lies within :math:`ρ = \sqrt{2L · \mathrm{gap}}` of any feas
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,19 @@ ZERO = 1e-12
 
 EPSILON = float(np.finfo(np.float64).eps)
 
-Shrink = Callable[[Tensor, Tensor], Tensor]
+
+class Norm(NamedTuple):
+    """The gauge γ as solvers need it, on blocks (G, p, c).
+
+    Attributes:
+        shrink: argmin_u ½‖u − θ_g‖² + by_g γ(u), of θ and ``by`` (G,).
+        value: γ of every block, shape (G,).
+        polar: its polar of every block, shape (G,); at most the Frobenius norm.
+    """
+
+    shrink: Callable[[Tensor, Tensor], Tensor]
+    value: Callable[[Tensor], Tensor]
+    polar: Callable[[Tensor], Tensor]
 
 
 def shrink_norms(theta: Tensor, by: Tensor) -> Tensor:
@@ -41,9 +53,29 @@ def shrink_norms(theta: Tensor, by: Tensor) -> Tensor:
     return theta * (1 - by / sizes.clamp_min(1e-300)).clamp_min(0.0)[:, None, None]
 
 
+def shrink_singular_values(theta: Tensor, by: Tensor) -> Tensor:
+    """Return argmin_V ½‖V − θ_g‖² + by_g ‖V‖_* for every block: σ ↦ (σ − by)_+."""
+    U, sizes, Vh = torch.linalg.svd(theta, full_matrices=False)
+    return (U * (sizes - by[:, None]).clamp_min(0.0)[:, None, :]) @ Vh
+
+
+def nuclear(theta: Tensor) -> Tensor:
+    """Return the nuclear norm of every block, shape (G,)."""
+    return torch.linalg.svdvals(theta).sum(1)
+
+
+def spectral(theta: Tensor) -> Tensor:
+    """Return the largest singular value of every block, shape (G,): the nuclear norm's polar."""
+    return torch.linalg.svdvals(theta).amax(1)
+
+
 def frobenius(theta: Tensor) -> Tensor:
-    """Return ‖θ_g‖₂ of every block, shape (G,): the gauge and its polar."""
+    """Return ‖θ_g‖₂ of every block, shape (G,): a norm and its own polar."""
     return theta.flatten(1).norm(dim=1)
+
+
+EUCLIDEAN = Norm(shrink_norms, frobenius, frobenius)
+NUCLEAR = Norm(shrink_singular_values, nuclear, spectral)
 
 
 class Bound:
@@ -55,34 +87,35 @@ class Bound:
         left: blocks not proved zero, shape (k,).
     """
 
-    def __init__(self, groups: Groups, polar: Callable[[Tensor], Tensor] = frobenius) -> None:
-        self.groups, self.polar = groups, polar
+    def __init__(self, groups: Groups, norm: Norm = EUCLIDEAN) -> None:
+        self.groups, self.norm = groups, norm
         self.best, self.nu = -np.inf, torch.zeros_like(groups.y)
         self.left = torch.arange(groups.size, device=groups.X.device)
         self.zero = groups.value(torch.zeros_like(groups.y))
 
-    def feasible(self, nu: Tensor) -> Tensor:
-        """Return ν made orthogonal to the free directions; NaN if that leaves the domain."""
+    def feasible(self, nu: Tensor) -> tuple[Tensor, bool]:
+        """Return ν in the domain, orthogonal to the free directions, and whether it is both."""
         Q, loss, y = self.groups.free, self.groups.loss, self.groups.y
         nu = loss.into_domain(nu, y)
         if not Q.shape[1]:
-            return nu
-        nu = nu - Q @ (Q.T @ nu)
-        inside = loss.into_domain(nu, y)
-        return inside if float((inside - nu).norm()) <= 1e-10 * float(nu.norm()) else nu * np.nan
+            return nu, True
+        turned = nu - Q @ (Q.T @ nu)
+        inside = loss.into_domain(turned, y)
+        return inside, float((inside - turned).norm()) <= 1e-10 * float(nu.norm())
 
-    def offer(self, nu: Tensor, primal: float, pull: Tensor) -> tuple[Tensor, float]:
+    def offer(self, nu: Tensor, valid: bool, primal: float, pull: Tensor) -> tuple[Tensor, float]:
         """Scale ν to a feasible point, screen; return prices of the blocks left, relative gap.
 
         Args:
             nu: near −∇ℓ, as `feasible` returns it.
+            valid: whether it is feasible but for its length; if not, it bounds nothing.
             primal: objective of a point, in scaled units.
             pull: A_gᵀν of the blocks left.
         """
-        b, prices = self.groups, self.polar(pull)
+        b, prices = self.groups, self.norm.polar(pull)
         ratio = float(prices.max()) / b.beta if len(prices) else 0.0
         scale = min(1.0, 1.0 / ratio) if ratio > 0 else 1.0
-        dual = float(b.loss.dual_value(scale * nu, b.y))
+        dual = float(b.loss.dual_value(scale * nu, b.y)) if valid else -np.inf
         if dual > self.best:
             self.best, self.nu = dual, scale * nu
         if np.isfinite(dual):
@@ -101,9 +134,7 @@ def descend(
     t: Tensor,
     tolerance: float,
     steps: int,
-    shrink: Shrink = shrink_norms,
-    gauge: Callable[[Tensor], Tensor] = frobenius,
-    polar: Callable[[Tensor], Tensor] = frobenius,
+    norm: Norm = EUCLIDEAN,
 ) -> tuple[Tensor, Tensor, Bound, float, list[dict[str, float]]]:
     """Descend from (θ, t) until the relative gap is at most ``tolerance`` or steps run out.
 
@@ -113,14 +144,12 @@ def descend(
         t: start of the free part, shape (r, c).
         tolerance: relative gap wanted.
         steps: most gradient steps, all working sets together.
-        shrink: proximal map of the gauge.
-        gauge: γ of every block.
-        polar: its polar of every block.
+        norm: the gauge.
 
     Returns:
         ``(θ, t, bound, gap, history)``.
     """
-    b, bound = groups, Bound(groups, polar)
+    b, bound = groups, Bound(groups, norm)
     history, used, gap = [], 0, np.inf
     # With many blocks at work the first working set must not crawl; it doubles from here.
     width = max(32, b.size // 16)
@@ -128,11 +157,9 @@ def descend(
         without = b.apply(theta)
         t = refit(b, without, t)
         fit = without + b.free @ t
-        primal = b.value(fit) + b.beta * float(gauge(theta).sum())
-        nu = -b.loss.gradient(fit, b.y)
-        inside = bound.feasible(nu)
-        nu = inside if bool(inside.isfinite().all()) else nu
-        prices, gap = bound.offer(inside, primal, b.adjoint(nu, bound.left))
+        primal = b.value(fit) + b.beta * float(norm.value(theta).sum())
+        nu, valid = bound.feasible(-b.loss.gradient(fit, b.y))
+        prices, gap = bound.offer(nu, valid, primal, b.adjoint(nu, bound.left))
         kept = torch.zeros(b.size, dtype=torch.bool, device=theta.device)
         kept[bound.left] = True
         theta = theta * kept[:, None, None]
@@ -157,7 +184,7 @@ def descend(
         chosen = torch.nonzero(carrying)[:, 0]
         wanted = max(tolerance / 2, 0.2 * gap) if np.isfinite(gap) else 0.1
         moved, t, count = _accelerate(
-            b, theta[chosen], t, chosen, wanted, min(LONG, steps - used), shrink, gauge, bound
+            b, theta[chosen], t, chosen, wanted, min(LONG, steps - used), bound
         )
         theta[chosen] = moved
         used += count
@@ -173,10 +200,10 @@ def refit(b: Groups, fit: Tensor, t: Tensor) -> Tensor:
     for _ in range(REFITS):
         now = fit + Q @ t
         slope = Q.T @ b.loss.gradient(now, b.y)
-        curvature = b.loss.curvature(now, b.y)[:, 0]
-        hessian = Q.T @ (curvature[:, None] * Q)
-        hessian.diagonal().add_(1e-12 * float(curvature.max()) + 1e-300)
-        step = -torch.linalg.solve_ex(hessian, slope)[0]
+        curvature = b.loss.curvature(now, b.y).T  # (c, n)
+        hessian = Q.T @ (curvature[:, :, None] * Q)  # (c, r, r)
+        hessian.diagonal(dim1=1, dim2=2).add_(1e-12 * float(curvature.max()) + 1e-300)
+        step = -torch.linalg.solve_ex(hessian, slope.T[:, :, None])[0][:, :, 0].T
         length, descent = 1.0, -float((slope * step).sum())
         if not descent > 1e-16 * abs(value):
             break
@@ -198,8 +225,6 @@ def _accelerate(
     chosen: Tensor,
     wanted: float,
     steps: int,
-    shrink: Shrink,
-    gauge: Callable[[Tensor], Tensor],
     bound: Bound,
 ) -> tuple[Tensor, Tensor, int]:
     """FISTA with gradient restarts over some blocks, each with its own step size.
@@ -219,7 +244,7 @@ def _accelerate(
         metric = share * b.smoothness * factor * sizes
         slope = b.loss.gradient(g, b.y)
         moved = y - b.adjoint(slope, chosen) / metric[:, None, None]
-        new = shrink(moved, b.beta / metric)
+        new = bound.norm.shrink(moved, b.beta / metric)
         new_t = y_t - (b.free.T @ slope) / (share * b.smoothness)
         new_f = b.apply(new, chosen) + b.free @ new_t
         step, step_t = new - y, new_t - y_t
@@ -237,10 +262,12 @@ def _accelerate(
         y, y_t, g = new + push * (new - x), new_t + push * (new_t - x_t), new_f + push * (new_f - f)
         x, x_t, f, momentum = new, new_t, new_f, following
         if count % EVERY == 0:
-            nu = bound.feasible(-b.loss.gradient(f, b.y))
-            prices = bound.polar(b.adjoint(nu, chosen))
+            nu, valid = bound.feasible(-b.loss.gradient(f, b.y))
+            if not valid:
+                continue
+            prices = bound.norm.polar(b.adjoint(nu, chosen))
             scale = min(1.0, b.beta / max(float(prices.max()), 1e-300))
-            primal = b.value(f) + b.beta * float(gauge(x).sum())
+            primal = b.value(f) + b.beta * float(bound.norm.value(x).sum())
             dual = float(b.loss.dual_value(scale * nu, b.y))
             if primal - dual <= wanted * abs(primal):
                 break

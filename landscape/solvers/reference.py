@@ -55,15 +55,18 @@ def solve_primal(program: Program, throw: bool = True) -> Optimum:
     """
     import cvxpy
 
-    theta = cvxpy.Variable((program.atoms.dimension, program.atoms.size))
-    outputs = cvxpy.Variable(len(program.y))
+    size, dimension, shape = program.atoms.size, program.atoms.dimension, program.y.shape
+    theta = cvxpy.Variable((dimension, size * int(np.prod(shape[1:]))))
+    outputs = cvxpy.Variable(shape)
     fit = program.atoms.expression(theta)
-    count = program.free.shape[1]
-    constant = cvxpy.Variable(count) if count else None
+    if fit.shape != shape:  # targets (n, 1)
+        fit = cvxpy.reshape(fit, shape, order="F")
+    zero, none = program.zero()
+    constant = cvxpy.Variable(none.shape) if none.size else None
     if constant is not None:
         fit = fit + program.free @ constant
     matched = outputs == fit
-    constraints = [matched]
+    constraints: list[Any] = [matched]
     if program.cones is not None:
         constraints += program.cones.constraints(theta)
     penalty = program.beta * program.gauge.expression(theta)
@@ -72,11 +75,11 @@ def solve_primal(program: Program, throw: bool = True) -> Optimum:
     )
     status = _run(problem, "primal", throw)
     if theta.value is None:
-        zero = np.zeros((program.atoms.size, program.atoms.dimension))
-        return Optimum(zero, np.zeros(count), np.zeros(len(program.y)), np.inf, status)
+        return Optimum(zero, none, np.zeros(shape), np.inf, status)
+    found = theta.value.reshape(dimension, size, *shape[1:])
     return Optimum(
-        theta=np.ascontiguousarray(theta.value.T),
-        constant=np.zeros(0) if constant is None else np.asarray(constant.value),
+        theta=np.ascontiguousarray(found.swapaxes(0, 1)),
+        constant=none if constant is None else np.asarray(constant.value),
         nu=np.asarray(
             matched.dual_value
         ),  # of f − Σ A θ = 0: exactly −∇ℓ, or the right subgradient
@@ -93,7 +96,7 @@ def solve_dual(program: Program, throw: bool = True) -> tuple[float, Floats]:
     """
     import cvxpy
 
-    nu = cvxpy.Variable(len(program.y))
+    nu = cvxpy.Variable(program.y.shape)
     value, constraints = program.loss.dual_expression(nu, program.y)
     prices = program.atoms.adjoint_expression(nu)
     if program.cones is not None:
@@ -105,7 +108,7 @@ def solve_dual(program: Program, throw: bool = True) -> tuple[float, Floats]:
     problem = cvxpy.Problem(cvxpy.Maximize(value), constraints)
     _run(problem, "dual", throw)
     if nu.value is None:
-        return -np.inf, np.zeros(len(program.y))
+        return -np.inf, np.zeros(program.y.shape)
     return _number(problem.value), np.asarray(nu.value)
 
 

@@ -57,7 +57,9 @@ class Solution:
 
     @property
     def active(self) -> int:
-        """Number of non-zero blocks, which is the number of neurons of the network."""
+        """Number of neurons of the network; with one output, of non-zero blocks."""
+        if self.point.theta.ndim == 3:
+            return len(self.problem.architecture.lower(self.point)["hidden"])
         return int((self.point.program.gauge.value(self.point.theta) > 0).sum())
 
     def on(self, program: Program) -> tuple[Floats, Floats] | None:
@@ -69,7 +71,7 @@ class Solution:
         if self.point.theta.shape[1] != program.atoms.dimension:
             return None
         place = {key: g for g, key in enumerate(_keys(program))}
-        theta = np.zeros((program.atoms.size, program.atoms.dimension))
+        theta = program.zero()[0]
         for key, block in zip(_keys(own), self.point.theta, strict=True):
             if key not in place:
                 return None
@@ -156,7 +158,7 @@ def without_noise(problem: Problem, program: Program, optimum: Optimum) -> Conve
     """
     sizes = program.gauge.value(optimum.theta)
     largest = float(sizes.max(initial=0.0))
-    scale = float(problem.loss.value(np.zeros(len(problem.y)), problem.y))
+    scale = float(problem.loss.value(np.zeros(problem.y.shape), problem.y))
     best: tuple[float, ConvexPoint] | None = None
     for noise in NOISE:
         kept = np.flatnonzero(sizes > noise * largest)

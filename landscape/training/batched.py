@@ -309,7 +309,8 @@ def _widths(problem: Problem, start: Parameters) -> NDArray[np.int64]:
             )
     if "output" not in start:
         return np.full(lengths.pop(), max(v.shape[1] for v in start.values() if v.ndim > 1))
-    used = (start["hidden"] != 0).flatten(2).any(2) | (start["output"] != 0)
+    output = start["output"].reshape(*start["output"].shape[:2], -1)
+    used = (start["hidden"] != 0).flatten(2).any(2) | (output != 0).any(2)
     return used.sum(1).cpu().numpy()
 
 
