@@ -81,7 +81,7 @@ LABELS = {
     "adam_polished": "Adam, polished",
     "fast": "interior point + Newton (ours)",
     "generation": "column generation (ours)",
-    "generation_started": "the same, from L-BFGS networks",
+    "generation_started": "column generation from L-BFGS",
     "reference": "cvxpy + Clarabel",
     "clarabel": "Clarabel, default tolerances",
     "enumerate": "enumeration",
