@@ -212,9 +212,8 @@ def _panel(ax: Any, race: Any, store: Any, column: str, folder: Path) -> None:
             seconds = np.median(seconds, axis=1)
         _method(ax, seconds, values, row["method"], floor)
     if column == "all":
-        ax.set_title(
-            "all patterns, exact" if len(exact) else "all patterns: excess over best found"
-        )
+        bound = "gap to exact bound" if len(exact) else "over best found"
+        ax.set_title(f"all patterns: {bound}", fontsize=7)
         return
     patterns = int(first["patterns"])
     instance = str(first["data"]), int(first["n"]), int(first["d"]), patterns

@@ -58,7 +58,6 @@ METHODS: dict[str, tuple[str, str]] = {
     "generation_started": ("#88AAEE", "h"),
     "reference": ("#44AA99", "H"),
     "enumerate": ("#DDCC77", "8"),
-    "gated": ("#117733", "d"),
     # where patterns come from
     "gaussian_gates": ("#A65628", "<"),
     "data_gates": ("#999933", ">"),
@@ -66,10 +65,8 @@ METHODS: dict[str, tuple[str, str]] = {
     # other projects
     "adelie": ("#AA4499", "1"),
     "scnn": ("#EE3377", "2"),
-    "cronos": ("#CC3311", "3"),
     "clarabel": ("#22DDBB", "+"),
     "celer": ("#88CCEE", "4"),
-    "skglm": ("#AAAA00", "x"),
 }
 LABELS = {
     "adam": "Adam",
@@ -81,11 +78,10 @@ LABELS = {
     "adam_polished": "Adam, polished",
     "fast": "interior point + Newton (ours)",
     "generation": "column generation (ours)",
-    "generation_started": "the same, from L-BFGS networks",
+    "generation_started": "column generation from L-BFGS",
     "reference": "cvxpy + Clarabel",
     "clarabel": "Clarabel, default tolerances",
     "enumerate": "enumeration",
-    "gated": "gated relaxation, cone decomposition",
     "gaussian_gates": "Gaussian gates",
     "data_gates": "data-driven gates",
     "every": "all patterns",
