@@ -186,6 +186,8 @@ def job(cfg: DictConfig) -> str:
         **provenance(),
     }
     try:
+        if taken := {"status", "kind"} & row.keys():
+            raise ValueError(f"cell() returned the columns {sorted(taken)}, which the sweep sets")
         store.write(name, settings, {**row, "status": status, "kind": kind}, arrays, manifest, log)
     except (TypeError, ValueError) as error:  # what the cell returned cannot be stored
         said = {"status": _failure(error), "kind": "failed"}
