@@ -6,6 +6,8 @@ masks (P, n), so memory is O(Gn + np) and the work is dense matrix products.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,26 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
+
+
+SMALL = 4_000_000
+"""Numbers in all blocks' matrices up to which one thread is as fast as several."""
+
+
+@contextmanager
+def threads_for(work: int) -> Iterator[None]:
+    """Keep small work on one thread.
+
+    Small operations gain nothing from a second thread, and where another process holds its core
+    they wait for it at every step: a hundredfold on a busy machine.
+    """
+    before = torch.get_num_threads()
+    if work <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Blocks:

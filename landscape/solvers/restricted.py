@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 from landscape.certificate import lower_bound
 from landscape.errors import NotConverged
 from landscape.solvers import group_lasso, reference
-from landscape.solvers.blocks import Blocks
+from landscape.solvers.blocks import Blocks, threads_for
 from landscape.solvers.finish import finish, identify
 from landscape.solvers.interior import Interior, centre
 from landscape.solvers.reference import Optimum
@@ -59,13 +59,14 @@ def minimise(
     """
     found, reason = None, _unsuited(program)
     if not reason and program.cones is None:
-        return group_lasso.minimise(program, tolerance, start, throw, device)
+        with threads_for(_work(program)):
+            return group_lasso.minimise(program, tolerance, start, throw, device)
     if not reason and start is not None:
         warm = resume(program, *start, device=device)
         if warm is not None and warm.gap <= tolerance:
             return warm
     if not reason:
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_for(_work(program)):
             found, reason = _fast(program, tolerance, device)
         if found is not None and found.gap <= tolerance:
             return found
@@ -91,7 +92,7 @@ def resume(
     """
     if _unsuited(program) or program.cones is None:
         return None
-    with torch.inference_mode():
+    with torch.inference_mode(), threads_for(_work(program)):
         blocks = Blocks(program, device)
         z = blocks.scaled(theta)
         norms = z[:, : blocks.penalised].norm(dim=1)
@@ -106,6 +107,11 @@ def resume(
     gap = _gap(program, optimum)
     status = f"Newton from a warm start ({done.steps} steps) to {gap:.1e}."
     return replace(optimum, gap=gap, status=status)
+
+
+def _work(program: Program) -> int:
+    """Return how many numbers the blocks' matrices would hold."""
+    return program.atoms.size * len(program.y) * program.atoms.dimension
 
 
 def _unsuited(program: Program) -> str:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
+from landscape.solvers.blocks import threads_for
+
 FREE_WEIGHT = 1e5  # of the equality "no pull along a free coordinate" in the projections
 HOPS = 60
 
@@ -181,9 +183,10 @@ def find(
     order = np.argsort(~penalised, kind="stable")
     count = int(penalised.sum())
     tensor = torch.as_tensor(np.ascontiguousarray(X[:, order]))
-    tops, prices = climb(
-        tensor, count, torch.as_tensor(pull), torch.as_tensor(starts[:, order].copy())
-    )
+    with threads_for(tensor.numel()):
+        tops, prices = climb(
+            tensor, count, torch.as_tensor(pull), torch.as_tensor(starts[:, order].copy())
+        )
     found = np.empty(tops.shape)
     found[:, order] = tops.numpy()
     largest = float(prices.max())
