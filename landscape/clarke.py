@@ -68,7 +68,9 @@ def residuals(
         pull = s * design[(design @ w > 0) & ~tied].T @ nu[(design @ w > 0) & ~tied] - target
         if tied.any():
             columns = s * (design[tied] * nu[tied, None]).T
-            share = lsq_linear(columns, -pull, bounds=(0.0, 1.0), method="bvls", tol=1e-14).x
+            share = np.linalg.lstsq(columns, -pull)[0]
+            if (share < 0).any() or (share > 1).any():  # else the bounds do not matter
+                share = lsq_linear(columns, -pull, bounds=(0.0, 1.0), method="bvls", tol=1e-14).x
             pull = pull + columns @ share
             wrong[j] = max(0.0, float((s * nu[tied]).max())) / max(largest, 1e-300)
         clarke[j] = np.linalg.norm(pull) / beta
