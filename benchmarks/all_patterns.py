@@ -12,8 +12,8 @@ import argparse
 import statistics
 import time
 
-import common
 import generators
+import harness
 import numpy as np
 import torch
 
@@ -35,7 +35,7 @@ def instance(name: str) -> Problem:
     if name == "breast_cancer":
         kind = name
     if kind == "scaled":
-        return common.scaled(int(numbers[0]), int(numbers[1]))
+        return harness.scaled(int(numbers[0]), int(numbers[1]))
     if kind == "planted":
         sample = data.load("planted", n=int(numbers[0]), d=int(numbers[1]))
         return Problem(sample.X, sample.y, 0.1 * int(numbers[0]) ** 0.5)
@@ -82,7 +82,7 @@ def main() -> None:
         record: dict = {"n": n, "d": problem.X.shape[1], "beta": problem.beta, "rows": []}
         yardstick, found, times, reach = [], [], [], []
         for seed in range(args.seeds):
-            yardstick.append(common.adam(problem, 0))
+            yardstick.append(harness.adam(problem, 0))
             seconds, trained, solution = ours(problem, name, seed)
             ratio = seconds / yardstick[-1][1]
             times.append(ratio)
@@ -118,7 +118,7 @@ def main() -> None:
         print(f"  yardstick: {middle:.2f} s, objective / n {yardstick[0][0] / n:.8g}")
         print(f"  median of ratios {statistics.median(times):.2f}")
         if args.adam:
-            wide = [common.adam(problem, seed, width=200) for seed in range(args.adam)]
+            wide = [harness.adam(problem, seed, width=200) for seed in range(args.adam)]
             best, one = min(w[0] for w in wide), statistics.median(w[1] for w in wide)
             worst = max(s.objective for s in found)
             print(
@@ -136,7 +136,7 @@ def main() -> None:
                      "trace": [(t, v / n) for t, v in trace]}
                 )  # fmt: skip
         record["yardstick"] = {"seconds": middle, "objective": yardstick[0][0]}
-        print(" ", common.write(f"all_{name}", args.threads, record))
+        print(" ", harness.write(f"all_{name}", args.threads, record))
 
 
 if __name__ == "__main__":

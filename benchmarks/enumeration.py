@@ -9,7 +9,7 @@ import argparse
 import statistics
 import time
 
-import common
+import harness
 import numpy as np
 import torch
 
@@ -29,7 +29,7 @@ def main() -> None:
     problem = Problem(sample.X, sample.y, 1.0)
     seconds, ratios = [], []
     for _ in range(3):
-        yard = common.adam(problem)[1]
+        yard = harness.adam(problem)[1]
         began = time.perf_counter()
         every = arrangements.enumerate(problem.design)
         seconds.append(time.perf_counter() - began)
@@ -61,7 +61,7 @@ def main() -> None:
             }
         )
         print({k: v for k, v in rows[-1].items() if not isinstance(v, np.ndarray)})
-    print(common.write("enumeration", args.threads, {"rows": rows}))
+    print(harness.write("enumeration", args.threads, {"rows": rows}))
 
 
 if __name__ == "__main__":

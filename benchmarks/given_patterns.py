@@ -12,7 +12,7 @@ import argparse
 import resource
 import time
 
-import common
+import harness
 import torch
 
 from landscape import solve
@@ -31,8 +31,8 @@ def main() -> None:
     args = parser.parse_args()
     n, d, count = args.size
     torch.set_num_threads(args.threads)
-    problem = common.scaled(n, d, args.architecture)
-    patterns = common.random_patterns(problem, count)
+    problem = harness.scaled(n, d, args.architecture)
+    patterns = harness.random_patterns(problem, count)
     gated = args.architecture == "gated_relu"
     solve(problem, patterns[range(5)], tolerance=1e-3, throw=False)  # imports and first touches
     rows: dict[str, list] = {}
@@ -48,7 +48,7 @@ def main() -> None:
             "note": solution.status,
         }
         rows.setdefault("landscape", []).append(own)
-        objective, seconds = common.adam(common.scaled(n, d))
+        objective, seconds = harness.adam(harness.scaled(n, d))
         rows.setdefault("adam", []).append(
             {"method": "adam (yardstick)", "seconds": seconds, "objective": objective,
              "setup": 0.0, "violation": 0.0, "note": "free patterns; one thread"}
@@ -58,10 +58,10 @@ def main() -> None:
             if turn and (slow.get("missing") or slow.get("seconds", 0) > 60):
                 continue  # once is enough
             if name == "clarabel":
-                row = common.clarabel(problem, patterns)
+                row = harness.clarabel(problem, patterns)
             else:
                 tolerance = 1e-11 if gated else 1e-9
-                row = common.peer(name, problem, patterns, args.threads, tolerance)
+                row = harness.peer(name, problem, patterns, args.threads, tolerance)
             rows.setdefault(name, []).append(row)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     program = problem.architecture.program(problem, patterns)
@@ -69,7 +69,7 @@ def main() -> None:
     print(f"{args.architecture}, scaled({n}, {d}), P = {len(patterns)}, {args.threads} threads")
     print(f"certified optimum / n: {bound / n:.12g}; peak memory of this process {memory:.0f} MB")
     table = []
-    base = common.median(rows["landscape"], "seconds")
+    base = harness.median(rows["landscape"], "seconds")
     for name, found in rows.items():
         if "missing" in found[0]:
             print(f"{name:10s} {found[0]['missing']}")
@@ -78,9 +78,9 @@ def main() -> None:
         last = found[-1]
         row = {
             "method": name,
-            "seconds": common.median(found, "seconds"),
-            "setup": common.median(found, "setup"),
-            "ratio": common.median(found, "seconds") / base,
+            "seconds": harness.median(found, "seconds"),
+            "setup": harness.median(found, "setup"),
+            "ratio": harness.median(found, "seconds") / base,
             "relative_gap": (last["objective"] - bound) / abs(last["objective"]),
             "violation": last["violation"],
             "rounds": len(found),
@@ -94,7 +94,7 @@ def main() -> None:
         )
     content = {"n": n, "d": d, "patterns": len(patterns), "optimum": bound, "memory_mb": memory}
     kind = "gated" if gated else "given"
-    print(common.write(f"{kind}_{n}_{d}_{count}", args.threads, {**content, "rows": table}))
+    print(harness.write(f"{kind}_{n}_{d}_{count}", args.threads, {**content, "rows": table}))
 
 
 if __name__ == "__main__":
