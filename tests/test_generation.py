@@ -10,6 +10,7 @@ from cases import planted
 from landscape import arrangements, data, solve, train
 from landscape.architectures import TwoLayer
 from landscape.certificate import EXACT, RELAXED, SEARCH, certify
+from landscape.errors import BadInput
 from landscape.problem import Problem
 from landscape.solvers import reference, search
 
@@ -105,3 +106,34 @@ def test_same_bits_for_the_same_seed():
         torch.set_num_threads(threads)
     assert first.objective == second.objective
     assert first.point.theta.tobytes() == second.point.theta.tobytes()
+
+
+def test_starts_that_do_not_fit_are_refused():
+    problem = planted(12, 2)
+    other = solve(planted(12, 3))
+    biased = problem.replace(architecture=TwoLayer(bias="penalised"))
+    for start, words in (
+        (5, "start is 5"),
+        ("x", "start is 'x'"),
+        (other, "solution of"),
+        (other.network(), "3 inputs"),
+        (solve(biased), "solution of"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            solve(problem, start=start)
+    for options in ({"tolerance": float("nan")}, {"limit": "a"}, {"seed": -1}):
+        with pytest.raises(BadInput, match="must be a number"):
+            solve(problem, **options)
+
+
+@pytest.mark.parametrize("bias", ["none", "free"])
+def test_data_without_any_direction(bias):
+    y = np.array([1.0, -2.0, 4.0])
+    problem = (
+        Problem(np.zeros((3, 2)), y, 0.1, architecture=TwoLayer())
+        if bias == "none"
+        else (Problem(np.array([[0.0], [1e-9], [0.0]]), y, 0.1, architecture=TwoLayer(bias="free")))
+    )
+    solution = solve(problem, tolerance=1e-6)
+    expected = 0.5 * ((y - (y.mean() if bias == "free" else 0.0)) ** 2).sum()
+    assert solution.objective == pytest.approx(expected, rel=1e-6)

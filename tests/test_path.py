@@ -49,7 +49,13 @@ def test_path_over_given_patterns_is_warm_started():
 
 def test_bad_betas_are_refused():
     problem = planted(10, 2)
-    for betas, words in (([], "positive"), ([0.1, -1.0], "positive"), ([0.1, 0.1], "distinct")):
+    for betas, words in (
+        ([], "positive"),
+        ([0.1, -1.0], "positive"),
+        ([0.1, 0.1], "distinct"),
+        ("abc", "numbers"),
+        (None, "positive"),
+    ):
         with pytest.raises(BadInput, match=words):
             solve_path(problem, betas)
     with pytest.raises(BadInput, match="at least one"):

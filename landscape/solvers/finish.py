@@ -167,7 +167,7 @@ class _Factor:
         pulled = slope + m.adjoint(self.root * u)
         across = -(self.tangents @ (self.tangents.mT @ pulled[:, :, None]))[:, :, 0]
         count = amount.shape[0] - b.free.shape[1]
-        along = (self.flat @ amount[:count].reshape(len(slope), -1, 1))[:, :, 0]
+        along = (self.flat @ amount[:count].reshape(len(slope), self.flat.shape[2], 1))[:, :, 0]
         return across + along, amount[count:]
 
 

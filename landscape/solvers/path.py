@@ -54,7 +54,10 @@ def solve_path(
             raise BadInput("betas: the zero network is optimal for every β; give values of β.")
         values = np.geomspace(top, top * 10.0**-DECADES, int(betas))
     else:
-        values = np.sort(np.asarray(betas, dtype=np.float64))[::-1]
+        try:
+            values = np.sort(np.asarray(betas, dtype=np.float64).reshape(-1))[::-1]
+        except (TypeError, ValueError):
+            raise BadInput(f"betas is {betas!r}: it must be numbers, or how many.") from None
         if not len(values) or not (np.isfinite(values) & (values > 0)).all():
             raise BadInput(f"betas is {betas}: its values must be positive and finite.")
         if (np.diff(values) == 0).any():

@@ -118,6 +118,8 @@ def _unsuited(program: Program) -> str:
     """Return why the fast solver does not apply, or nothing."""
     if not program.loss.smooth:
         return f"the {program.loss.name} loss has no curvature, so the reference solved it"
+    if program.cones is not None and not program.atoms.design.any():
+        return "every sample is zero, so the reference solved it"
     if not program.gauge.penalised.all() and program.atoms.masks.all(axis=1).any():
         # Its bias could grow for ever against the output bias.
         return "a block open on all samples has an unbounded free bias, so the reference solved it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,10 @@ def solve(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    for name, value in (("tolerance", tolerance), ("limit", limit), ("seed", seed)):
+        if not isinstance(value, (int, float, np.number)) or not value >= 0:
+            raise BadInput(f"{name} is {value!r}: it must be a number that is not negative.")
+    _check_start(problem, start)
     if not isinstance(patterns, str):
         given = as_arrangements(problem, patterns)
         program = problem.architecture.program(problem, given)
@@ -108,6 +113,32 @@ def solve(
         bound = bound_over(program, optimum.nu, scope=EXACT)
         return _finish(problem, solved, optimum, bound, history, tolerance, throw)
     return _search_all(problem, start, tolerance, limit, rounds, seed, device, throw)
+
+
+def _check_start(problem: Problem, start: Any) -> None:
+    """Refuse a start that is neither networks nor a solution for these data."""
+    if isinstance(start, Solution):
+        other = start.problem
+        if other.architecture != problem.architecture or other.design.shape != problem.design.shape:
+            raise BadInput(
+                f"start is a solution of {other}: it must have the architecture and the shape of "
+                f"{problem}."
+            )
+        return
+    if start is not None and not isinstance(start, torch.nn.Module):
+        networks = getattr(start, "networks", start)
+        if not isinstance(networks, Iterable) or isinstance(networks, str):
+            raise BadInput(
+                f"start is {start!r}: it must be a network, a list of networks, `train`'s runs or "
+                "a solution."
+            )
+    for network in _networks(start):
+        hidden = problem.architecture.read(network).get("hidden")
+        if hidden is not None and hidden.shape[-1] != problem.design.shape[1]:
+            raise BadInput(
+                f"start has a network of {hidden.shape[-1]} inputs (bias included): the problem "
+                f"has {problem.design.shape[1]}."
+            )
 
 
 def _search_all(
