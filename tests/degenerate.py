@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from landscape.architectures import TwoLayer
 from landscape.certificate import beta_max
 from landscape.problem import Problem
 
@@ -32,6 +33,12 @@ def cases() -> dict[str, Problem]:
         "duplicate rows, other targets": _problem(np.vstack([X, X[:5]]), np.r_[y, -y[:5]]),
         "antipodal rows": _problem(np.vstack([X, -X[:5]]), np.r_[y, y[:5]]),
         "collinear rows": _problem(np.vstack([X, 3 * X[:5]]), np.r_[y, y[:5]]),
+        "antipodal and collinear rows, free bias": _problem(
+            np.vstack([X[:7, :2], -X[:2, :2], 2 * X[:1, :2]]),
+            1e3 * y[:10],
+            0.5,
+            architecture=TwoLayer(bias="free"),
+        ),
         "a zero row": _problem(zero, y),
         "more features than samples": _problem(wide, y_wide),
         "rank one": _problem(line, np.sin(np.arange(8.0))),

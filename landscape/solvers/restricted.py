@@ -31,6 +31,8 @@ ROUGH = (1e-5, 1e-6, 1e-7, 1e-8)
 """Gaps of the interior point from which the finish is tried, one after the other."""
 INEXACT = 1e-4
 """A tolerance from this on is left to the interior point alone."""
+FEASIBLE = 1e-9
+"""Cone violation (sine) from which on a point of the finish is not one of the program."""
 MARGIN = 1e-9
 """A cone without a direction this far (sine) from all its rows counts as one without interior."""
 
@@ -104,6 +106,8 @@ def resume(
         if not done.settled:
             return None
         optimum = _optimum(blocks, done.z, done.c, done.multipliers)
+    if not program.violation(optimum.theta) <= FEASIBLE:
+        return None
     gap = _gap(program, optimum)
     status = f"Newton from a warm start ({done.steps} steps) to {gap:.1e}."
     return replace(optimum, gap=gap, status=status)
@@ -151,7 +155,7 @@ def _fast(program: Program, tolerance: float, device: str) -> tuple[Optimum | No
         if rough <= ROUGH[0] and point.gap < 1e-3:
             done = finish(blocks, point.z, point.c, *identify(blocks, point), point.mu)
             sharp = _optimum(blocks, done.z, done.c, done.multipliers)
-            if np.isfinite(sharp.value):
+            if np.isfinite(sharp.value) and program.violation(sharp.theta) <= FEASIBLE:
                 candidates.append(replace(sharp, gap=_gap(program, sharp)))
         best = min(candidates if best is None else [best, *candidates], key=lambda one: one.gap)
         history.append({"steps": point.steps, "value": best.value, "gap": best.gap})
