@@ -15,7 +15,7 @@ import torch
 
 from analyses import sweep
 from landscape import arrangements, figures, solve, train
-from landscape.certificate import EXACT
+from landscape.bounds import EXACT
 from landscape.network import Network
 from landscape.problem import Problem
 from landscape.solvers import generation, reference

@@ -16,7 +16,7 @@ import numpy as np
 
 from analyses import sweep
 from landscape import arrangements, figures, solve, train
-from landscape.certificate import EXACT
+from landscape.bounds import EXACT
 from landscape.errors import unknown
 from landscape.problem import Problem
 from landscape.solvers import generation, restricted

@@ -20,7 +20,7 @@ import numpy as np
 
 from analyses import sweep
 from landscape import arrangements, figures, solve, train
-from landscape.certificate import EXACT, bound_over
+from landscape.bounds import EXACT, bound_over
 from landscape.errors import unknown
 from landscape.problem import Problem
 from landscape.solvers import generation, reference, restricted

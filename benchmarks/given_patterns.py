@@ -16,7 +16,7 @@ import harness
 import torch
 
 from landscape import solve
-from landscape.certificate import lower_bound
+from landscape.bounds import lower_bound
 
 
 def main() -> None:

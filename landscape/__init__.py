@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape.certificate import Certificate, beta_max, certify
+    from landscape.bounds import beta_max
+    from landscape.certificate import Certificate, certify
     from landscape.network import Network
     from landscape.problem import Problem
     from landscape.solvers import Solution, solve, solve_path
@@ -26,7 +27,7 @@ _HOMES = {
     "Runs": "landscape.training",
     "certify": "landscape.certificate",
     "Certificate": "landscape.certificate",
-    "beta_max": "landscape.certificate",
+    "beta_max": "landscape.bounds",
 }
 
 __all__ = [

@@ -1,69 +1,30 @@
 r"""Certificates: what any network's loss is worth beside a rigorous lower bound.
 
-The dual bound needs no solver: take a residual ν, remove what it sees of the free directions,
-bound every price from above, scale ν down until no price exceeds β, evaluate −ℓ*(−ν).  This
-module judges points; it knows neither solvers nor trainers.
+This module judges points against `landscape.bounds`; it knows neither solvers nor trainers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.optimize import lsq_linear, minimize_scalar
 
 from landscape import arrangements
-from landscape.architectures.base import ConvexPoint
 from landscape.arrangements import Arrangements
-from landscape.errors import BadInput
-from landscape.pricing import (
-    EPSILON,
-    Supremum,
-    free_coordinate_radius,
-    largest_price,
-    relaxed_supremum,
-    supremum,
-)
+from landscape.bounds import SEARCH, AllPatterns, Bound, bound_over, relative_gap, residual
+from landscape.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
     from landscape.problem import Problem
-    from landscape.programs import Program
 
-EXACT = "all patterns, exact"
-RELAXED = "all patterns, relaxed"
-SEARCH = "all patterns, local search"
-GIVEN = "given patterns"
 EFFORT = {"low": 0, "normal": 20_000, "high": 2_000_000}
 """How many cones branch and bound may visit, or how many patterns may be enumerated and priced."""
-
-FIRST = 64
-"""Branch and bound is tried where its first cones, 2^(rank+1), are at most effort / FIRST."""
-SHORT = 20_000
-"""Up to this many patterns are enumerated where that is faster."""
-
-
-class Bound(NamedTuple):
-    """A lower bound of a program's optimum.
-
-    Attributes:
-        value: the bound.
-        nu: the feasible dual point that gives it, shape (n,).
-        ratio: largest price at the point it was made from, divided by β.
-        scope: which patterns it holds for (see `Certificate`).
-        patterns: how many patterns that are; for all patterns of degenerate rows an upper bound.
-    """
-
-    value: float
-    nu: Floats
-    ratio: float
-    scope: str
-    patterns: int
 
 
 @dataclass(frozen=True)
@@ -87,6 +48,7 @@ class Certificate:
         nu: the dual point that gives ``dual``, shape (n,).
         relaxed: a rigorous lower bound over all patterns where the scope is "local search";
             −inf if there is none.
+        at_zero: objective of the zero network.
         climbs: how many local searches found nothing better, where that is the scope.
     """
 
@@ -102,16 +64,20 @@ class Certificate:
     nu: Floats = field(repr=False)
     relaxed: float = -np.inf
     climbs: int = 0
+    at_zero: float = 0.0
 
     @property
     def gap(self) -> float:
-        """Primal minus dual: how far above the optimum (of the scope) the network can be."""
+        """Primal minus dual: how far above the optimum of the scope the network can be.
+
+        In scope "local search" the dual is no bound, and this is what the search left open.
+        """
         return self.primal - self.dual
 
     @property
     def relative_gap(self) -> float:
-        """(primal − dual) / max(|primal|, tiny)."""
-        return self.gap / max(abs(self.primal), np.finfo(np.float64).tiny)
+        """(primal − dual) / |primal|, or by the rounding of ``at_zero`` where that is more."""
+        return relative_gap(self.primal, self.dual, self.at_zero)
 
     def __str__(self) -> str:
         """Return one readable line."""
@@ -147,7 +113,9 @@ def certify(
             weights, patterns are enumerated instead, and if there are too many of them the
             network's own patterns are priced.
         dual: dual points to try besides the network's residual (for example
-            ``solution.dual``); the best bound is kept.
+            ``solution.dual``); the best bound is kept.  Where the loss has kinks (hinge) the
+            residual of a network with few neurons does not settle the dual point, and a
+            solver's is much sharper.
         effort: "low" (own patterns only), "normal" (20 000 cones or patterns) or "high"
             (2 000 000).
 
@@ -155,15 +123,25 @@ def certify(
         A `Certificate`, or a list of them for an iterable of networks.
 
     Raises:
-        BadInput: for an unknown effort or a module that is not the problem's architecture.
+        BadInput: for an unknown effort, a module that is not the problem's architecture or has
+            weights that are not finite, or dual points or patterns that do not fit the data.
     """
     if effort not in EFFORT:
-        raise BadInput(f"effort is {effort!r}: it must be one of {', '.join(EFFORT)}.")
+        raise unknown("effort", effort, EFFORT)
     single = isinstance(network, torch.nn.Module)
+    if not single and not isinstance(network, Iterable):
+        raise BadInput(
+            f"network is a {type(network).__name__}: it must be a module or an iterable of them "
+            "(of a solution: certify(problem, solution.network(), dual=solution.dual))."
+        )
     networks = [network] if isinstance(network, torch.nn.Module) else list(network)
-    duals = np.asarray(dual, dtype=np.float64)
-    duals = duals[None] if duals.ndim == problem.y.ndim and duals.size else duals
+    duals = _dual_points(problem, dual)
+    if patterns is not None and patterns.n != len(problem.y):
+        raise BadInput(f"patterns are over {patterns.n} samples, problem has {len(problem.y)}.")
     read = [problem.architecture.read(one) for one in networks]
+    for parameters in read:
+        if not all(bool(torch.isfinite(values).all()) for values in parameters.values()):
+            raise BadInput("network has NaN or infinite weights: no objective can be certified.")
     sources: list[Callable[[Floats], Bound]] = []
     if patterns is not None:
         program = problem.architecture.program(problem, patterns)
@@ -182,6 +160,28 @@ def certify(
             bounds = [source(nu) for nu in duals]
         certificates.append(judge(problem, parameters, bounds, source))
     return certificates[0] if single else certificates
+
+
+def _dual_points(problem: Problem, dual: Any) -> list[Floats]:
+    """Return the given dual points as a list, or refuse them."""
+    try:
+        points = np.asarray(dual, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise BadInput(
+            f"dual is a {type(dual).__name__}: it must hold numbers, one point of shape "
+            f"{problem.y.shape} or several."
+        ) from None
+    if not points.size:
+        return []
+    points = points[None] if points.ndim == problem.y.ndim else points
+    if points.shape[1:] != problem.y.shape:
+        raise BadInput(
+            f"dual has shape {np.shape(dual)}: its points must have the shape of y, "
+            f"{problem.y.shape}."
+        )
+    if not np.isfinite(points).all():
+        raise BadInput("dual has NaN or infinite entries: such a point proves nothing.")
+    return list(points)
 
 
 def judge(
@@ -218,281 +218,5 @@ def judge(
         scope=best.scope,
         patterns=best.patterns,
         nu=best.nu,
+        at_zero=problem.loss.at_zero(problem.y),
     )
-
-
-class AllPatterns:
-    """Lower bounds over all activation patterns of a problem.
-
-    Args:
-        problem: the training problem.
-        effort: how many cones branch and bound may visit; for neurons whose price is not
-            ±νᵀ(Xu)_+ with all of u penalised, how many patterns may be enumerated.
-
-    Raises:
-        TooManyPatterns: if patterns must be enumerated and are too many.
-    """
-
-    def __init__(self, problem: Problem, effort: int) -> None:
-        self.problem, self.effort = problem, effort
-        self.rank = int(np.linalg.matrix_rank(problem.design))
-        # With a free bias branch and bound is less sharp: short lists are priced faster.
-        free = not problem.architecture.penalised(problem).all()
-        short = arrangements.count(len(problem.y), self.rank) <= min(effort, SHORT)
-        self.enumerated = not problem.architecture.plain_neurons or (free and short)
-        some = (
-            problem.architecture.all_patterns(problem, effort)
-            if self.enumerated
-            else arrangements.sample(problem.design, 1, seed=0)
-        )
-        self.program = problem.architecture.program(problem, some)
-
-    def __call__(self, nu: Floats) -> Bound:
-        """Return the bound that a dual point gives."""
-        if self.enumerated:
-            return bound_over(self.program, nu, scope=EXACT)
-        return self.searched(nu)[0]
-
-    def searched(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Supremum | None]:
-        """Return the bound by branch and bound, and what it found.
-
-        Where its first cones alone would use up much of the effort it is not tried; where it does
-        not end, the relaxation is asked too and the better bound is kept.
-
-        Args:
-            nu: dual point, shape (n,).
-            target: prices up to this need not be told apart.
-        """
-        design, program = self.problem.design, self.program
-        free = bool((~program.gauge.penalised).any())
-        nu = _dual_point(program, nu)
-        found, bound = None, np.inf
-        if FIRST * 2 ** (self.rank + 1) <= self.effort:
-            found = supremum(design, nu, free_bias=free, target=target, nodes=self.effort)
-            bound = found.bound
-        exact = found is not None and found.exact
-        if not exact and not free:
-            bound = min(bound, relaxed_supremum(design, nu))
-        ratio = bound / program.beta
-        value, feasible = lower_bound_at(program, nu, ratio)
-        count = arrangements.count(len(nu), self.rank)
-        return Bound(value, feasible, ratio, EXACT if exact else RELAXED, count), found
-
-
-def bound_over(
-    program: Program, nu: Floats, multipliers: Floats | None = None, scope: str = GIVEN
-) -> Bound:
-    """Return the lower bound of a program over just its own blocks (see `lower_bound`)."""
-    value, feasible, ratio = lower_bound(program, nu, multipliers)
-    return Bound(value, feasible, ratio, scope, len(program.patterns))
-
-
-def residual(point: ConvexPoint) -> Floats:
-    """Return −∇ℓ at a convex point after its free part has been re-optimised, shape (n,)."""
-    program = point.program
-    constant = refit_free(program, program.atoms.apply(point.theta), point.constant)
-    fit = program.fit(point.theta, constant)
-    if program.loss.smooth:
-        return -program.loss.gradient(fit, program.y)
-    return _best_subgradient(point, fit)
-
-
-def _best_subgradient(point: ConvexPoint, fit: Floats) -> Floats:
-    """Return −(a subgradient) of a loss with kinks, chosen there to make the point stationary.
-
-    On the samples at a kink the subgradient is free within an interval.  The choice is the
-    bounded least squares fit of the stationarity of the active blocks,
-    A_gᵀν + Σ λ_k row_k = β θ_g/‖θ_g‖ with λ ≥ 0 on the rows on which the block lies, and of
-    A_0ᵀν = 0.  A plug-in choice can leave most of the gap open at the exact optimum.  Where few
-    blocks are active this does not settle ν either: then pass a solver's dual to `certify`.
-    """
-    program, y = point.program, point.program.y
-    step = 1e-6 * (1.0 + np.abs(fit))
-    below, above = (-program.loss.gradient(fit + side * step, y) for side in (-1, 1))
-    low, high = np.minimum(below, above), np.maximum(below, above)
-    kinks = np.flatnonzero(high > low)
-    if y.ndim == 2:  # with several outputs the middle is taken: a valid bound, not a sharp one
-        return (low + high) / 2
-    nu = np.where(high > low, 0.0, low)
-    sizes = program.gauge.value(point.theta)
-    blocks = np.flatnonzero(sizes > 1e-7 * sizes.max(initial=0.0))  # directions of dust say nothing
-    if not len(kinks) or not len(blocks):
-        return np.where(high > low, (low + high) / 2, low)
-    equations, targets, on_face = [program.free.T], [np.zeros(program.free.shape[1])], []
-    for position, block in enumerate(blocks):
-        theta = np.where(program.gauge.penalised, point.theta[block], 0.0)
-        equations.append(program.atoms.matrix(int(block)).T)
-        targets.append(program.beta * theta / np.linalg.norm(theta))
-        if program.cones is not None:
-            rows = program.cones.rows(int(block))
-            slack = rows @ point.theta[block]
-            size = np.linalg.norm(rows, axis=1) * np.linalg.norm(point.theta[block])
-            on_face += [(position, row) for row in rows[slack <= 1e-6 * size]]
-    A, p = np.vstack(equations), program.atoms.dimension
-    faces = np.zeros((len(A), len(on_face)))
-    for column, (position, row) in enumerate(on_face):
-        begin = program.free.shape[1] + position * p
-        faces[begin : begin + p, column] = row
-    bounds = (
-        np.concatenate([low[kinks], np.zeros(len(on_face))]),
-        np.concatenate([high[kinks], np.full(len(on_face), np.inf)]),
-    )
-    wanted = np.concatenate(targets) - A @ nu
-    found = lsq_linear(np.hstack([A[:, kinks], faces]), wanted, bounds, method="bvls", tol=1e-14)
-    nu[kinks] = found.x[: len(kinks)]
-    return nu
-
-
-def refit_free(program: Program, fit: Floats, constant: Floats) -> Floats:
-    """Return the free part that minimises ℓ(fit + A_0 θ_0), by damped Newton steps.
-
-    Any outcome is valid for a certificate; a minimiser makes the bound sharp.
-    """
-    A, y, loss = program.free, program.y, program.loss
-    if A.shape[1] == 0 or not loss.smooth:
-        return constant
-    if y.ndim == 2:
-        one = [replace(program, y=column) for column in y.T]
-        found = [refit_free(p, f, c) for p, f, c in zip(one, fit.T, constant.T, strict=True)]
-        return np.stack(found, axis=1)
-    value = float(loss.value(fit + A @ constant, y))
-    for _ in range(50):
-        current = fit + A @ constant
-        slope = A.T @ loss.gradient(current, y)
-        hessian = A.T @ (loss.curvature(current, y)[:, None] * A)
-        step = -np.linalg.lstsq(hessian + 1e-14 * np.trace(hessian) * np.eye(len(slope)), slope)[0]
-        length = 1.0
-        while length > 1e-12:
-            trial = float(loss.value(current + A @ (length * step), y))
-            if trial < value:
-                break
-            length /= 2
-        else:
-            return constant
-        constant, value = constant + length * step, trial
-    return constant
-
-
-def lower_bound(
-    program: Program, nu: Floats, multipliers: Floats | None = None
-) -> tuple[float, Floats, float]:
-    """Return a rigorous lower bound of a program from any dual point.
-
-    Args:
-        program: the blocks; the bound holds for the program over just these.
-        nu: any point of the dual's space, shape (n,), best near −∇ℓ at an optimum.
-        multipliers: of the cones' rows at ν, shape (G, n), if known (see `largest_price`); they
-            save time and are not trusted.
-
-    Returns:
-        ``(bound, feasible, ratio)``: the bound, the feasible point that gives it, and the
-        largest price at the given ν divided by β.
-    """
-    nu = _dual_point(program, nu)
-    ratio = largest_price(program, nu, multipliers)[0] / program.beta
-    return *lower_bound_at(program, nu, ratio), ratio
-
-
-def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, Floats]:
-    """Return the dual value at ν scaled until prices are feasible, and the scaled point.
-
-    A lower bound over whatever the ratio covers, rounding charged.
-
-    Args:
-        program: its loss, targets, β and free directions; its blocks play no role.
-        nu: dual point, shape (n,).
-        ratio: an upper bound of the prices at ν, divided by β.
-    """
-    loss, y = program.loss, program.y
-    nu = _dual_point(program, nu)
-    top = (1.0 - 4.0 * EPSILON) / ratio if ratio > 0.0 else 1.0
-    top = min(top, (1.0 - 4.0 * EPSILON) * loss.reach(nu))
-
-    def value(scale: float) -> float:
-        return float(loss.dual_value(scale * nu, y))
-
-    # The dual value is concave along the ray; 0 is always feasible and the domain is convex.
-    with np.errstate(over="ignore", invalid="ignore"):  # where ν is almost 0 the ray is long
-        found = minimize_scalar(lambda t: -value(t), bounds=(0.0, top), method="bounded")
-    scale = max((0.0, float(found.x), min(top, 1.0), top), key=value)
-    feasible = scale * nu
-    bound = value(scale)
-    # What rounding may have added: n terms of the sum, and what ν still sees of free directions.
-    terms = float(np.vdot(np.abs(feasible), np.abs(y) + np.abs(feasible)))
-    terms += y.size if loss.classes else 0.0  # entropies are of size one
-    bound -= (y.size + 16) * EPSILON * (abs(bound) + terms)
-    if program.free.shape[1]:
-        rest = float(np.linalg.norm(_onto_free(program, feasible)))
-        bound -= (rest + EPSILON * float(np.abs(feasible).sum())) * _free_radius(program)
-    return bound, feasible
-
-
-def _dual_point(program: Program, nu: Floats) -> Floats:
-    """Return the point of the dual's domain near ν that does not see free directions."""
-    nu = program.loss.into_domain(np.asarray(nu, dtype=np.float64), program.y)
-    return program.loss.into_domain(nu - _onto_free(program, nu), program.y)
-
-
-def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
-    """Return the β from which on the zero network (free parts aside) is optimal, from above.
-
-    It is the largest price at the residual of the network that has only its free part.
-
-    Args:
-        problem: the training problem; its own β plays no role.
-        patterns: price these only; by default all patterns.
-        limit: how many cones branch and bound may visit (what it knows then is still an upper
-            bound), or, where it does not apply, how many patterns may be enumerated.
-    """
-    every = None
-    if patterns is None:
-        every = AllPatterns(problem, limit)
-        program = every.program
-    else:
-        program = problem.architecture.program(problem, patterns)
-    nothing = ConvexPoint(program, *program.zero())
-    nu = _dual_point(program, residual(nothing))
-    if every and not every.enumerated:
-        return every.searched(nu)[0].ratio * problem.beta
-    return largest_price(program, nu)[0]
-
-
-def _onto_free(program: Program, nu: Floats) -> Floats:
-    """Return the projection of ν on the range of A_0."""
-    if not program.free.shape[1]:
-        return np.zeros_like(nu)
-    return program.free @ np.linalg.lstsq(program.free, nu)[0]
-
-
-def _free_radius(program: Program) -> float:
-    """Bound ‖A_0 θ_0‖ at an optimum, from the objective p of the best free-only network.
-
-    The loss is at most p there, which keeps outputs near the targets (for labels, on one side:
-    both classes occur), and the penalty is at most p, so atoms that vanish on one sample each
-    add at most 2 r p/β to an output, r the largest norm of a sample.
-    """
-    constant = refit_free(program, np.zeros(program.y.shape), program.zero()[1])
-    p = float(program.loss.value(program.free @ constant, program.y))
-    delta = getattr(program.loss, "delta", 1.0)
-    reach = float(np.abs(program.y).max()) + 1.0 + np.sqrt(2 * p) + p * (1.0 + 1.0 / delta)
-    atoms = 2.0 * free_coordinate_radius(program) * p / program.beta
-    return program.y.size**0.5 * (reach + atoms)
-
-
-__all__ = [
-    "EFFORT",
-    "EXACT",
-    "GIVEN",
-    "RELAXED",
-    "SEARCH",
-    "AllPatterns",
-    "Bound",
-    "Certificate",
-    "beta_max",
-    "bound_over",
-    "certify",
-    "judge",
-    "lower_bound",
-    "lower_bound_at",
-    "residual",
-]

@@ -70,6 +70,11 @@ class Loss(ABC):
         f, y = _like(f, y)
         return _total(self._terms(f, y), y)
 
+    def at_zero(self, y: ArrayLike) -> float:
+        """Return the loss of outputs that are zero: what the zero network pays."""
+        y = np.asarray(y, dtype=np.float64)
+        return float(self.value(np.zeros(y.shape), y))
+
     def gradient(self, f: Array, y: ArrayLike) -> Array:
         """Return the derivative at each prediction, shaped like ``f``."""
         return self._slopes(*_like(f, y))

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from landscape.losses import Loss
 
 
+LARGEST = 1e50
+"""Data are accepted up to this size, and down to its inverse."""
+
+
 class Problem:
     r"""Regularised training of one architecture on one data set.
 
@@ -67,6 +71,7 @@ class Problem:
             raise BadInput(f"X has shape {self.X.shape}: there must be samples and features.")
         if len(self.y) != len(self.X):
             raise BadInput(f"y has {len(self.y)} entries for the {len(self.X)} rows of X.")
+        _check_sizes(self.X, self.y, self.beta)
         self.y = self.loss.check(self.y)
         self.architecture.check(self.X, self.y)
 
@@ -140,6 +145,24 @@ def _real(name: str, values: ArrayLike) -> NDArray[np.float64]:
             "remove or impute them."
         )
     return array
+
+
+def _check_sizes(X: NDArray[np.float64], y: NDArray[np.float64], beta: float) -> None:
+    """Refuse numbers whose products would leave the range of floating point."""
+    rows = np.abs(X).max(axis=1)
+    for name, sizes in (("X", rows), ("y", np.abs(y)), ("beta", np.array([beta]))):
+        largest = float(sizes.max())
+        if largest > LARGEST or 0 < largest < 1 / LARGEST:
+            raise BadInput(
+                f"{name} is of size {largest:.3g}: it must lie between {1 / LARGEST:g} and "
+                f"{LARGEST:g}, or squares of prices leave floating point; rescale the data."
+            )
+    small = rows[rows > 0].min(initial=np.inf)
+    if small < 1 / LARGEST:
+        raise BadInput(
+            f"X has a row of size {small:.3g}, which is neither zero nor above {1 / LARGEST:g}: "
+            "set it to zero or rescale it."
+        )
 
 
 def _positive(name: str, value: float) -> float:

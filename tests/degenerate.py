@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from landscape.architectures import TwoLayer
-from landscape.certificate import beta_max
+from landscape.bounds import beta_max
 from landscape.problem import Problem
 
 

@@ -8,7 +8,8 @@ from cases import kgon, planted
 
 from landscape import arrangements
 from landscape.architectures import GatedReLU, TwoLayer
-from landscape.certificate import EXACT, certify
+from landscape.bounds import EXACT
+from landscape.certificate import certify
 from landscape.problem import Problem
 from landscape.solvers import reference, solve
 from landscape.training import polish, train

@@ -10,7 +10,7 @@ import pytest
 from degenerate import cases
 
 from landscape import arrangements, solve
-from landscape.certificate import EXACT
+from landscape.bounds import EXACT
 
 CASES = cases()
 CERTIFIED = "certified"

@@ -12,7 +12,7 @@ from cases import CASES
 
 from landscape import arrangements
 from landscape.architectures import GatedReLU, TwoLayer
-from landscape.certificate import beta_max, lower_bound
+from landscape.bounds import beta_max, lower_bound
 from landscape.errors import BadInput, NotConverged
 from landscape.losses import Huber
 from landscape.problem import Problem

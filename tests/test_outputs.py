@@ -12,7 +12,8 @@ from cases import CASES
 from landscape import arrangements, train
 from landscape.architectures import GatedReLU, TwoLayer
 from landscape.architectures.base import ConvexPoint
-from landscape.certificate import beta_max, certify, judge, lower_bound
+from landscape.bounds import beta_max, lower_bound
+from landscape.certificate import certify, judge
 from landscape.errors import BadInput
 from landscape.network import Network
 from landscape.problem import Problem
@@ -151,7 +152,7 @@ def test_stationarity_is_zero_at_the_optimum_only(outputs):
 
 
 def _bound(program, nu):
-    from landscape.certificate import bound_over
+    from landscape.bounds import bound_over
 
     return bound_over(program, nu)
 

@@ -7,7 +7,7 @@ import pytest
 from cases import planted
 
 from landscape import arrangements, solve, solve_path
-from landscape.certificate import EXACT, beta_max
+from landscape.bounds import EXACT, beta_max
 from landscape.errors import BadInput
 
 
@@ -53,8 +53,8 @@ def test_bad_betas_are_refused():
         ([], "positive"),
         ([0.1, -1.0], "positive"),
         ([0.1, 0.1], "distinct"),
-        ("abc", "numbers"),
-        (None, "positive"),
+        ("abc", "how many"),
+        (None, "how many"),
     ):
         with pytest.raises(BadInput, match=words):
             solve_path(problem, betas)

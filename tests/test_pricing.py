@@ -222,24 +222,59 @@ def test_scaling_and_turning_change_nothing(case):
         assert other.attained == pytest.approx(plain.attained, rel=2e-9)
 
 
+SCALES = [(-165, 0), (160, 0), (0, -200), (0, 160), (-155, -155), (150, 150)]
+
+
+@pytest.mark.parametrize("free_bias", [False, True])
+@pytest.mark.parametrize(("of_X", "of_nu"), SCALES)
+def test_no_scale_takes_a_bound_below_what_is_attained(of_X, of_nu, free_bias):
+    """Squares of such numbers leave floating point; the price scales with its arguments."""
+    rng = RNG(0)
+    X, nu = rng.standard_normal((20, 3)), rng.standard_normal(20)
+    a, c = 10.0**of_X, 10.0**of_nu
+    columns = np.ones((20, int(free_bias)))
+    nu -= free_bias * nu.mean()
+    plain = supremum(np.hstack([X, columns]), nu, free_bias=free_bias)
+    assert plain.exact
+    expected = plain.attained * 10.0 ** (of_X + of_nu)
+    found = supremum(np.hstack([a * X, columns]), c * nu, free_bias=free_bias)
+    assert found.exact
+    assert found.attained == pytest.approx(expected, rel=1e-8)
+    assert expected * (1 - 1e-8) <= found.bound
+    assert found.bound == pytest.approx(plain.bound * 10.0 ** (of_X + of_nu), rel=1e-8)
+    if not free_bias:
+        assert relaxed_supremum(a * X, c * nu) >= expected * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-14, 1e-12, 1e-10])
+def test_samples_that_nearly_coincide_are_joined_and_charged(apart):
+    """Told apart by cones as narrow as they are close, they would never be settled."""
+    rng = RNG(3)
+    X, y = rng.standard_normal((8, 3)), rng.standard_normal(8)
+    Z, nu = np.vstack([X, X + apart * rng.standard_normal(X.shape)]), np.r_[y, -y]
+    found = supremum(Z, nu, nodes=20_000)
+    assert found.exact
+    assert searched(Z, nu) <= found.bound <= 1e-8
+
+
 def _short_bound(monkeypatch):
-    record = branch._Cones._record
+    record = branch.Cones._record
 
     def fault(self, which, g, *rest):
         record(self, which, g, *rest)
         self.bound[which] *= 1 - 1e-6
 
-    monkeypatch.setattr(branch._Cones, "_record", fault)
+    monkeypatch.setattr(branch.Cones, "_record", fault)
 
 
 def _low_envelope(monkeypatch):
-    begin = branch._Cones.__init__
+    begin = branch.Cones.__init__
 
     def fault(self, form, nodes):
         begin(self, form, nodes)
         self.top = self.top * 0.999
 
-    monkeypatch.setattr(branch._Cones, "__init__", fault)
+    monkeypatch.setattr(branch.Cones, "__init__", fault)
 
 
 def _one_sign(monkeypatch):
@@ -253,13 +288,13 @@ def _one_sign(monkeypatch):
 
 
 def _lost_child(monkeypatch):
-    split = branch._Cones.split
+    split = branch.Cones.split
 
     def fault(self, limit):
         children = split(self, limit)
         return children.take(slice(len(children.sign) // 2))
 
-    monkeypatch.setattr(branch._Cones, "split", fault)
+    monkeypatch.setattr(branch.Cones, "split", fault)
 
 
 @pytest.mark.parametrize("fault", [_short_bound, _low_envelope, _one_sign, _lost_child])

@@ -17,7 +17,7 @@ from landscape.arrangements.patterns import Arrangements
 from landscape.arrangements.rows import Hyperplanes, design, hyperplanes
 from landscape.errors import BadInput, unknown
 
-__all__ = ["Arrangements", "TooManyPatterns", "count", "enumerate", "of", "sample"]
+__all__ = ["Arrangements", "TooManyPatterns", "Undecided", "count", "enumerate", "of", "sample"]
 
 ROTATIONS = 8  # tries before giving up on data that no rotation decides
 TIED_LIMIT = 20_000  # cells around one neuron
@@ -25,6 +25,10 @@ TIED_LIMIT = 20_000  # cells around one neuron
 
 class TooManyPatterns(BadInput):
     """There are more patterns than the limit allows."""
+
+
+class Undecided(BadInput, ArithmeticError):
+    """Rows are so nearly degenerate that floating point cannot tell their cells apart."""
 
 
 def count(n: int, rank: int) -> int:
@@ -69,7 +73,7 @@ def enumerate(X: ArrayLike, limit: int = 2_000_000) -> Arrangements:
     Raises:
         TooManyPatterns: if distinct hyperplanes in general position would have more than `limit`.
         BadInput: if X is no finite matrix.
-        ArithmeticError: if the rows are so nearly degenerate that no sign can be trusted.
+        Undecided: if the rows are so nearly degenerate that no sign can be trusted.
 
     Example:
         >>> len(enumerate([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 2.0]]))
@@ -94,7 +98,7 @@ def enumerate(X: ArrayLike, limit: int = 2_000_000) -> Arrangements:
             return _lifted(planes, packed, gates @ turn.T)
         except cells.Unlucky as problem:
             why = problem
-    raise ArithmeticError(
+    raise Undecided(
         f"X is so nearly degenerate that its cells could not be told apart ({why}): merge "
         "near-duplicate rows, rescale the columns, or use arrangements.sample."
     )

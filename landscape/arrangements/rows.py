@@ -79,7 +79,7 @@ def hyperplanes(X: ArrayLike) -> Hyperplanes:
     owner = np.full(n, -1, dtype=np.intp)
     turned = np.zeros(n, dtype=bool)
     first: list[int] = []
-    for group in _groups(Z, nonzero, tolerance):
+    for group in collinear(Z, nonzero, tolerance):
         head = group.min()
         owner[group] = len(first)
         turned[group] = Z[group] @ Z[head] < 0
@@ -87,8 +87,8 @@ def hyperplanes(X: ArrayLike) -> Hyperplanes:
     return Hyperplanes(X, Z[first], lift, owner, turned, tolerance)
 
 
-def _groups(Z: Floats, rows: NDArray[np.intp], tol: float) -> list[NDArray[np.intp]]:
-    """Split the rows into classes of collinear ones."""
+def collinear(Z: Floats, rows: NDArray[np.intp], tol: float) -> list[NDArray[np.intp]]:
+    """Split some unit rows of Z into classes of collinear ones, up to angles of about ``tol``."""
     if rows.size == 0:
         return []
     # collinear unit rows have the same |z·g|; a sort brings them together

@@ -1,11 +1,12 @@
 """Prices from above: of given patterns, and of all patterns by branch and bound or relaxed."""
 
+from landscape.pricing.balance import EPSILON
 from landscape.pricing.blocks import (
-    EPSILON,
     coarse_prices,
     free_coordinate_radius,
     largest_price,
     prices,
+    projection_weights,
 )
 from landscape.pricing.branch import Supremum, supremum
 from landscape.pricing.relaxed import relaxed_supremum
@@ -17,6 +18,7 @@ __all__ = [
     "free_coordinate_radius",
     "largest_price",
     "prices",
+    "projection_weights",
     "relaxed_supremum",
     "supremum",
 ]

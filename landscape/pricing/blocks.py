@@ -17,15 +17,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import nnls
 
+from landscape.pricing.balance import EPSILON, exponent_of, magnified
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from landscape.programs import Floats, Program
 
-# Weight of the equality "no component along a free coordinate" in the least squares; what remains
-# of that component is charged in full, so the weight decides sharpness, not validity.
 EQUALITY_WEIGHT = 1e5
-EPSILON = float(np.finfo(np.float64).eps)
+"""How much more an equality weighs in a cone projection than what is minimised."""
 NEARLY = 1e-13
 """Bounds this close to the largest (relative) are taken as they are: sharper ones gain nothing."""
+
+
+def projection_weights(design: Floats, penalised: NDArray[np.bool_]) -> Floats:
+    """Return the weights of the coordinates in the least squares of a cone projection.
+
+    A price is finite only if nothing pulls along a free coordinate: an equality, met by a large
+    weight.  It is measured by the size of the other coordinates, so that units do not matter.
+    What the projection leaves of it is charged in full: the weight decides sharpness, not
+    validity.
+
+    Args:
+        design: rows x_k, shape (n, p).
+        penalised: which coordinates the norm counts, shape (p,).
+    """
+    size = float(np.linalg.norm(design[:, penalised], axis=1).max(initial=0.0))
+    return np.where(penalised, 1.0, EQUALITY_WEIGHT * (size or 1.0))
 
 
 def prices(program: Program, nu: Floats, settled: float = -np.inf) -> Floats:
@@ -39,11 +57,14 @@ def prices(program: Program, nu: Floats, settled: float = -np.inf) -> Floats:
     Returns:
         Bounds, shape (G,), valid in floating point.
     """
+    nu, exponent = _of_size_one(nu)
     xi = program.atoms.adjoint(nu)  # (G, p)
     bounds = coarse_prices(program, nu, xi)
+    with np.errstate(over="ignore"):
+        settled = float(np.ldexp(settled, -exponent))
     for block in np.flatnonzero(bounds > settled) if program.cones is not None else ():
-        bounds[block] = min(bounds[block], _cone_price(program, nu, int(block), xi[block]))
-    return bounds
+        bounds[block] = np.fmin(bounds[block], _cone_price(program, nu, int(block), xi[block]))
+    return np.array([magnified(bound, exponent) for bound in bounds])
 
 
 def largest_price(
@@ -60,10 +81,13 @@ def largest_price(
         multipliers: λ ≥ 0 of the cones' rows, shape (G, n), such as a solver's; good ones make
             the coarse bounds sharp and spare most projections.
     """
+    nu, exponent = _of_size_one(nu)
     xi = program.atoms.adjoint(nu)
     coarse = coarse_prices(program, nu, xi)
     if multipliers is not None and program.cones is not None:
-        coarse = np.minimum(coarse, _bounds_by(program, nu, xi, np.maximum(multipliers, 0.0)))
+        with np.errstate(over="ignore"):
+            shares = np.maximum(np.ldexp(multipliers, -exponent), 0.0)
+        coarse = np.fmin(coarse, _bounds_by(program, nu, xi, shares))
     best, where = 0.0, -1
     for block in np.argsort(-coarse):
         if coarse[block] <= best * (1.0 + NEARLY):
@@ -71,43 +95,34 @@ def largest_price(
             break
         bound = coarse[block]
         if program.cones is not None:
-            bound = min(bound, _cone_price(program, nu, int(block), xi[block]))
-        if bound > best:
+            bound = np.fmin(bound, _cone_price(program, nu, int(block), xi[block]))
+        if not bound <= best:
             best, where = float(bound), int(block)
-    return best, where
+    return magnified(best, exponent), where
+
+
+def _of_size_one(nu: Floats) -> tuple[Floats, int]:
+    """Return ν over the power of two that brings it to size one, and its exponent."""
+    exponent = exponent_of(nu)
+    return np.ldexp(nu, -exponent), exponent
 
 
 def _bounds_by(program: Program, nu: Floats, xi: Floats, multipliers: Floats) -> Floats:
     """Return ‖ξ_g + G_gᵀλ_g‖ for given λ ≥ 0, rounding and free coordinates charged."""
     assert program.cones is not None
-    cones, penalised = program.cones, program.gauge.penalised
+    cones = program.cones
     weights = np.where(cones.masks[cones.index], multipliers, -multipliers)
-    rest = xi + weights @ cones.design
-    lengths = np.linalg.norm(cones.design, axis=1)
-    total = (np.abs(nu) + multipliers) @ lengths
-    rounding = 2.0 * (len(lengths) + 16) * EPSILON * total
-    bounds = np.linalg.norm(rest[:, penalised], axis=1) + rounding
-    if penalised.all():
-        return bounds
-    along = np.abs(rest[:, ~penalised]).sum(axis=1) + rounding
-    return bounds + along * free_coordinate_radius(program)
+    return _charged(program, xi + weights @ cones.design, np.abs(nu) + multipliers)
 
 
 def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
     """Return the prices that blocks would have without their cones, rounding included."""
-    lengths = np.linalg.norm(program.atoms.design, axis=1)
     if nu.ndim == 2:  # every polar used is at most the Frobenius norm, a sum over outputs
-        rounding = _allowance(lengths, np.abs(nu).sum(axis=1))
-        decomposed = 64 * EPSILON * np.linalg.norm(xi, axis=(1, 2))
-        return program.gauge.polar(xi) + decomposed * max(xi.shape[1:]) + rounding
-    rounding = _allowance(lengths, np.abs(nu))
-    penalised = program.gauge.penalised
-    bounds = np.linalg.norm(xi[:, penalised], axis=1) + rounding
-    if penalised.all():
-        return bounds
+        lengths = np.linalg.norm(program.atoms.design, axis=1)
+        decomposed = 64 * EPSILON * np.linalg.norm(xi, axis=(1, 2)) * max(xi.shape[1:])
+        return program.gauge.polar(xi) + decomposed + _allowance(lengths, np.abs(nu).sum(axis=1))
     # Without its cone a free coordinate is unbounded; within it, see `free_coordinate_radius`.
-    along = np.abs(xi[:, ~penalised]).sum(axis=1) + rounding
-    return bounds + along * free_coordinate_radius(program)
+    return _charged(program, xi, np.abs(nu))
 
 
 def free_coordinate_radius(program: Program) -> float:
@@ -123,23 +138,33 @@ def free_coordinate_radius(program: Program) -> float:
 def _cone_price(program: Program, nu: Floats, block: int, xi: Floats) -> float:
     """Return min over λ ≥ 0 of ‖ξ + Gᵀλ‖ (plus what is left along free coordinates)."""
     assert program.cones is not None
-    penalised = program.gauge.penalised
     rows = program.cones.rows(block)
-    weight = np.where(penalised, 1.0, EQUALITY_WEIGHT)
+    weight = projection_weights(program.atoms.design, program.gauge.penalised)
     try:
         multipliers, _ = nnls((rows * weight).T, -xi * weight)
     except RuntimeError:  # its iteration limit: λ = 0 is still a valid bound
         multipliers = np.zeros(len(rows))
-    rest = xi + rows.T @ multipliers
-    lengths = np.linalg.norm(rows, axis=1)
-    rounding = _allowance(lengths, np.abs(nu) + multipliers)
-    bound = float(np.linalg.norm(rest[penalised])) + rounding
+    return float(_charged(program, xi + rows.T @ multipliers, np.abs(nu) + multipliers))
+
+
+def _charged(program: Program, rest: Floats, weights: Floats) -> Floats:
+    """Return bounds of prices from what their projections leave, rounding charged.
+
+    Args:
+        program: the blocks.
+        rest: A_gᵀν + G_gᵀλ, computed, shape (…, p).
+        weights: |ν| + λ, shape (…, n).
+    """
+    design, penalised = program.atoms.design, program.gauge.penalised
+    lengths = np.linalg.norm(design[:, penalised], axis=1)
+    bounds = np.linalg.norm(rest[..., penalised], axis=-1) + _allowance(lengths, weights)
     if penalised.all():
-        return bound
-    along = float(np.abs(rest[~penalised]).sum()) + rounding
-    return bound + along * free_coordinate_radius(program)
+        return bounds
+    sizes = np.abs(design[:, ~penalised]).sum(axis=1)
+    along = np.abs(rest[..., ~penalised]).sum(axis=-1) + _allowance(sizes, weights)
+    return bounds + along * free_coordinate_radius(program)
 
 
-def _allowance(lengths: Floats, weights: Floats) -> float:
+def _allowance(lengths: Floats, weights: Floats) -> Floats:
     """Bound the rounding of Σ_k weight_k x_k, a sum of n products, in every norm used here."""
-    return 2.0 * (len(lengths) + 16) * EPSILON * float(lengths @ weights)
+    return 2.0 * (len(lengths) + 16) * EPSILON * (weights @ lengths)

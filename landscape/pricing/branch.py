@@ -30,20 +30,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import lsq_linear
 
-from landscape.arrangements.rows import hyperplanes
-from landscape.errors import BadInput
+from landscape.arrangements.rows import collinear
+from landscape.pricing.balance import EPSILON, balanced, magnified
+from landscape.pricing.descent import Descent
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from landscape.pricing.balance import Balanced
     from landscape.programs import Floats
 
-EPSILON = float(np.finfo(np.float64).eps)
 CHUNK = 2048  # nodes in one block of work
 ROUNDS = 6  # of two sweeps of coordinate descent each, before a node is solved by an active set
 ROUND = 0.25  # edges shorter than this share of a cone's longest are not split
 STRETCH = 4.0  # a free bias is scaled as if its bound were this many times larger
 WEIGHT = 1e4  # of a free coordinate in the least squares of a single node
+CLOSE = 1e-9  # samples at an angle below this are joined, and charged
 FLAT = 1e10  # a cone whose inverse is larger than this is not split any more
 
 
@@ -94,15 +96,17 @@ def supremum(
         The bound, the best direction found, and whether the two settle the question.
 
     Raises:
-        BadInput: for shapes that disagree or numbers that are not finite.
+        BadInput: for shapes that disagree, numbers that are not finite, no nodes.
 
     Example:
         >>> found = supremum([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0])
         >>> found.exact, round(found.attained, 9), found.sign
         (True, 5.0, 1)
     """
-    form = _reduced(*checked(design, nu), free_bias)
+    form = _reduced(balanced(design, nu, free_bias), free_bias)
     frontier = _roots(form)
+    with np.errstate(over="ignore", under="ignore"):
+        target = float(np.ldexp(target, -form.exponent))
     best, where, sign = 0.0, np.zeros(form.rows.shape[1]), 1
     limit = max(target, 4.0 * form.allowance)
     settled, done = 0.0, 0
@@ -114,7 +118,7 @@ def supremum(
         done += len(batch.sign)
         children = []
         for begin in range(0, len(batch.sign), CHUNK):
-            cones = _Cones(form, batch.take(slice(begin, begin + CHUNK)))
+            cones = Cones(form, batch.take(slice(begin, begin + CHUNK)))
             top = cones.tighten(max(limit, best * (1.0 + tolerance), best + 4.0 * form.allowance))
             if top > best:
                 best, where, sign = cones.incumbent()
@@ -126,7 +130,11 @@ def supremum(
         settled = max(settled, float(frontier.bound[closed].max(initial=0.0)))
         frontier = frontier.take(~closed)
     bound = max(settled, float(frontier.bound.max(initial=0.0)))
-    return Supremum(bound, best, form.lift @ where, sign, bound <= limit, done)
+    exact = bool(bound <= limit)  # not so for NaN
+    bound, direction = magnified(bound, form.exponent), form.lift @ where
+    direction[len(direction) - free_bias :] *= 2.0**form.stretch
+    attained = float(np.ldexp(best, form.exponent))
+    return Supremum(bound, attained, direction, sign, exact and np.isfinite(bound), done)
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,7 @@ class _Form:
         radius: bound on the norm of all coordinates.
         size: Σ |ν_k| ‖x_k‖, a Lipschitz constant of f.
         allowance: what the reduction and the sums over samples lose by rounding.
+        exponent, stretch: powers of two that were taken out (see `Balanced`).
     """
 
     rows: Floats
@@ -152,31 +161,20 @@ class _Form:
     radius: float
     size: float
     allowance: float
+    exponent: int
+    stretch: int
 
 
-def checked(design: ArrayLike, nu: ArrayLike) -> tuple[Floats, Floats]:
-    """Return both as arrays, or refuse them."""
-    X, weights = np.asarray(design, dtype=np.float64), np.asarray(nu, dtype=np.float64)
-    if X.ndim != 2 or weights.shape != X.shape[:1]:
-        raise BadInput(
-            f"design has shape {X.shape} and nu {weights.shape}: they must be (n, p) and (n,)."
-        )
-    if not (np.isfinite(X).all() and np.isfinite(weights).all()):
-        raise BadInput("design or nu has NaN or infinite entries: a price needs finite numbers.")
-    return X, weights
-
-
-def _reduced(X: Floats, nu: Floats, free_bias: bool) -> _Form:
-    """Drop what has no weight and turn the row space to its singular vectors."""
-    used = (nu != 0) & X.any(axis=1)
-    reach, count = 0.0, X.shape[1] - free_bias
+def _reduced(terms: Balanced, free_bias: bool) -> _Form:
+    """Turn the row space to its singular vectors and merge samples of one hyperplane."""
+    weighted = terms.weighted
+    n, p = weighted.shape
+    count, reach, unit = p - free_bias, 0.0, 1.0
     if free_bias:
         # b is measured in units of STRETCH times its bound, so that one ball nearly fits.
         reach = 1.0 / STRETCH
-        unit = STRETCH * max(float(np.linalg.norm(X[:, :-1], axis=1).max(initial=0.0)), 1e-300)
-    weighted = np.abs(nu[used])[:, None] * X[used]
+        unit = STRETCH * terms.farthest
     plain = weighted[:, :count]
-    n, p = weighted.shape
     _, sigma, directions = np.linalg.svd(plain, full_matrices=False)
     kept = directions[sigma > max(n, p) * EPSILON * sigma.max(initial=0.0)].T
     lift = kept
@@ -187,36 +185,43 @@ def _reduced(X: Floats, nu: Floats, free_bias: bool) -> _Form:
     size, radius = float(np.linalg.norm(rows, axis=1).sum()), float(np.hypot(1.0, reach))
     # What the kept directions miss, and their own lack of orthogonality, is charged in full.
     lost = float(np.linalg.norm(plain - plain @ kept @ kept.T, axis=1).sum())
-    rows, side, linear, moved = _merged(X[used], rows, np.sign(nu[used]))
+    rows, side, linear, moved = _merged(rows, terms.side)
     allowance = lost + radius * moved + 16 * r * (n + p + 16) * EPSILON * radius * size
-    return _Form(rows, side, linear, lift, reach, radius, radius * size, allowance)
+    return _Form(
+        rows, side, linear, lift, reach, radius, radius * size, allowance,
+        terms.exponent, terms.stretch,
+    )  # fmt: skip
 
 
-def _merged(X: Floats, rows: Floats, side: Floats) -> tuple[Floats, Floats, Floats, float]:
-    """Merge samples on one hyperplane: a(t)_+ + b(−t)_+ = (a + b)(t)_+ − b t.
+def _merged(rows: Floats, side: Floats) -> tuple[Floats, Floats, Floats, float]:
+    """Join samples on one hyperplane: (c t)_+ = c t_+, and for c < 0 it is c t + |c| t_+.
 
-    Left apart, two of opposite sides would hide a maximiser on their kink from the relaxation.
+    Samples nearly on one hyperplane are joined too, and what that moves is charged: they would
+    have to be told apart by cones as narrow as they are close.
+
+    Args:
+        rows: weighted samples in reduced coordinates, shape (n, r).
+        side: signs of their weights, shape (n,).
 
     Returns:
-        Rows, sides, the linear part and a bound on what collinearity up to rounding has moved.
+        Rows, sides, the linear part, and a bound on how far samples were moved, in all.
     """
-    owner = hyperplanes(X).owner
-    linear, moved, gone = np.zeros(rows.shape[1]), 0.0, np.zeros(len(rows), dtype=bool)
-    rows, side = rows.copy(), side.copy()
     sizes = np.linalg.norm(rows, axis=1)
-    for head in np.flatnonzero(np.bincount(owner[owner >= 0], minlength=1) > 1):
-        group = np.flatnonzero(owner == head)
-        unit = rows[group[0]] / sizes[group[0]]
-        along = rows[group] @ unit
-        apart = np.linalg.norm(rows[group] - along[:, None] * unit, axis=1)
-        same = apart <= 64 * EPSILON * sizes[group]
-        moved += float(apart[same].sum())
-        group, along = group[same], along[same]
+    heavy = np.flatnonzero(sizes > 0)
+    linear, moved, gone = np.zeros(rows.shape[1]), 0.0, sizes == 0
+    rows, side = rows.copy(), side.copy()
+    units = rows / np.where(gone, 1.0, sizes)[:, None]
+    for group in collinear(units, heavy, CLOSE):
+        if len(group) == 1:
+            continue
+        head = group[np.argmax(sizes[group])]
+        along = rows[group] @ units[head]
+        moved += float(np.linalg.norm(rows[group] - along[:, None] * units[head], axis=1).sum())
         ahead, behind = side[group] * np.maximum(along, 0), side[group] * np.maximum(-along, 0)
-        gone[group[1:]] = True
-        linear -= behind.sum() * unit
+        gone[group[group != head]] = True
+        linear -= behind.sum() * units[head]
         weight = float(ahead.sum() + behind.sum())
-        rows[group[0]], side[group[0]] = abs(weight) * unit, np.sign(weight)
+        rows[head], side[head] = abs(weight) * units[head], np.sign(weight)
     gone |= side == 0
     return rows[~gone], side[~gone], linear, moved
 
@@ -276,7 +281,7 @@ def _roots(form: _Form) -> _Nodes:
     )
 
 
-class _Cones:
+class Cones:
     """One block of nodes while it is being bounded, sorted by how many samples matter.
 
     Attributes:
@@ -307,7 +312,7 @@ class _Cones:
     def tighten(self, limit: float) -> float:
         """Bound all nodes, with effort only where it can decide; return the best value of f."""
         live = np.arange(len(self.bound))
-        descent = _Descent(self, live)
+        descent = Descent(self, live)
         for _ in range(ROUNDS):
             descent.sweep()
             descent.sweep()
@@ -352,7 +357,8 @@ class _Cones:
         rounding = 16 * (r + 4) ** 2 * EPSILON * (size + form.size)
         # Rays are rounded: a split may miss points, as far from it as their rounding.
         rounding = rounding + 8 * EPSILON * nodes.depth * form.size
-        self.bound[which] = np.minimum(self.bound[which], bound + rounding + form.allowance)
+        proved = bound + rounding + form.allowance
+        self.bound[which] = np.fmin(self.bound[which], proved)  # NaN proves nothing
         # The maximiser of the relaxation is g/‖g‖ where (t, g) are optimal; move it into the cone.
         scale = np.ones(r)
         scale[-1] = free_weight**2
@@ -432,60 +438,3 @@ class _Cones:
         gain[edge < ROUND * edge.max(axis=0)] = -1.0
         chosen = pairs[gain.argmax(axis=0)]
         return chosen[:, 0], chosen[:, 1]
-
-
-class _Descent:
-    """Coordinate descent for min ‖g‖ over tangents and multipliers, on many nodes at once.
-
-    g = inverse·(P(r_i) + μ_i)_i − Σ_k t_k |ν_k| x_k over 0 ≤ t ≤ 1 and μ ≥ 0.  Arrays have their
-    nodes last, and nodes with many cut samples come first, so that one step is one slice.
-    """
-
-    def __init__(self, cones: _Cones, nodes: NDArray[np.intp]) -> None:
-        count = cones.cut[nodes].sum(axis=1)
-        node, row = np.nonzero(cones.cut[nodes])
-        place = np.arange(len(node)) - (np.cumsum(count) - count)[node]
-        listed = np.zeros((int(count.max(initial=0)), len(nodes)), dtype=np.intp)
-        listed[place, node] = row
-        rows, inverse = cones.form.rows, cones.nodes.inverse[nodes]
-        start = np.einsum("nij,nj->ni", inverse, cones.top[nodes]) - cones.slopes[nodes] @ rows
-        self.cones, self.nodes, self.count, self.listed = cones, nodes, count, listed
-        self.g = np.ascontiguousarray(start.T)  # (r, N)
-        self.rows = np.ascontiguousarray(rows[listed].transpose(0, 2, 1))  # (m, r, N)
-        self.t = np.take_along_axis(cones.slopes[nodes].T, listed, axis=0)  # (m, N)
-        self.duals = np.ascontiguousarray(inverse.transpose(2, 1, 0))  # (r, r, N)
-        self.mu = np.zeros_like(self.g)
-        self.row_size = np.maximum((self.rows**2).sum(axis=1), 1e-300)
-        self.dual_size = (self.duals**2).sum(axis=1)
-
-    def sweep(self) -> None:
-        """Minimise ‖g‖ over every coordinate in turn."""
-        g = self.g
-        for dual, mu, size in zip(self.duals, self.mu, self.dual_size, strict=True):
-            step = np.maximum(-(g * dual).sum(axis=0) / size, -mu)
-            g += dual * step
-            mu += step
-        ends = len(self.count) - np.searchsorted(
-            self.count[::-1], np.arange(1, len(self.t) + 1), side="left"
-        )
-        for k, end in enumerate(ends):
-            row, t = self.rows[k, :, :end], self.t[k, :end]
-            new = np.clip(t + (g[:, :end] * row).sum(axis=0) / self.row_size[k, :end], 0.0, 1.0)
-            g[:, :end] -= row * (new - t)
-            t[:] = new
-
-    def slopes(self) -> Floats:
-        """Return the tangents of all samples, shape (N, n)."""
-        slopes = self.cones.slopes[self.nodes]
-        place, node = np.nonzero(np.arange(len(self.t))[:, None] < self.count)
-        slopes[node, self.listed[place, node]] = self.t[place, node]
-        return slopes
-
-    def keep(self, which: NDArray[np.bool_]) -> None:
-        """Go on with some of the nodes."""
-        self.nodes, self.count = self.nodes[which], self.count[which]
-        m = int(self.count.max(initial=0))
-        for name in ("g", "mu", "duals", "dual_size"):
-            setattr(self, name, np.ascontiguousarray(getattr(self, name)[..., which]))
-        for name in ("rows", "t", "listed", "row_size"):
-            setattr(self, name, np.ascontiguousarray(getattr(self, name)[:m, ..., which]))

@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize
 
-from landscape.pricing.branch import EPSILON, checked
+from landscape.pricing.balance import EPSILON, balanced, magnified
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from landscape.pricing.balance import Balanced
     from landscape.programs import Floats
 
 BARRIERS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -55,26 +56,26 @@ def relaxed_supremum(design: ArrayLike, nu: ArrayLike, *, steps: int = 200) -> f
         >>> round(relaxed_supremum([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0]), 3)
         5.0
     """
-    X, nu = checked(design, nu)
-    used = (nu != 0) & X.any(axis=1)
-    if not used.any():
+    terms = balanced(design, nu)
+    if not len(terms.side):
         return 0.0
-    return float(max(_Form(X[used], sign * nu[used]).bound(steps) for sign in (1.0, -1.0)))
+    bounds = [_Form(terms, sign).bound(steps) for sign in (1.0, -1.0)]
+    return magnified(max(bounds), terms.exponent)
 
 
 class _Form:
     """F of one sign, scaled to size one, and its quadratic majorants."""
 
-    def __init__(self, X: Floats, nu: Floats) -> None:
-        rows = np.abs(nu)[:, None] * X
-        self.size = float(np.linalg.norm(rows, axis=1).sum())
-        weights = np.linalg.norm(rows, axis=1) / self.size
-        unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-        self.linear = (np.sign(nu) * weights) @ unit
-        up = nu > 0
+    def __init__(self, terms: Balanced, sign: float) -> None:
+        lengths, side = np.linalg.norm(terms.weighted, axis=1), sign * terms.side
+        self.size = float(lengths.sum())
+        weights = lengths / self.size
+        unit = terms.samples / np.linalg.norm(terms.samples, axis=1, keepdims=True)
+        self.linear = (side * weights) @ unit
+        up = side > 0
         self.up, self.up_weights = unit[up], weights[up]
         self.down, self.down_weights = unit[~up], weights[~up]
-        self.n, self.p = X.shape
+        self.n, self.p = unit.shape
 
     def bound(self, steps: int) -> float:
         """Return an upper bound of F/2."""
@@ -86,7 +87,7 @@ class _Form:
         for barrier in BARRIERS:
             found = minimize(
                 self._objective, start, args=(barrier,), jac=True, method="L-BFGS-B",
-                options={"maxiter": steps, "maxcor": 30, "ftol": 1e-12, "gtol": 1e-9},
+                options={"maxiter": steps, "maxcor": 10, "ftol": 1e-7, "gtol": 1e-9},
             )  # fmt: skip
             start = found.x
             best = min(best, self._rigorous(start))
@@ -123,9 +124,7 @@ class _Form:
         v = 0.5 * inverse @ q
         U = np.outer(v, v) + barrier * inverse
         value = gaps[-1] + values[-1] + (0.25 * squares / gaps - barrier * np.log(gaps)).sum()
-        up = self.up_weights * (
-            0.5 * kappa * np.einsum("ki,ij,kj->k", self.up, U, self.up) - 0.5 / kappa
-        )
+        up = self.up_weights * (0.5 * kappa * ((self.up @ U) * self.up).sum(axis=1) - 0.5 / kappa)
         seen = self.down @ U
         slope = self.down @ v
         gradient = -self.down_weights[:, None] * np.column_stack(
@@ -148,9 +147,12 @@ class _Form:
 
         For M = λI − Q ⪰ 0 and any v: uᵀQu + qᵀu ≤ λ + vᵀMv + ‖q − 2Mv‖ on the ball.
         """
-        _, _, _, Q, q, constant = self._majorant(parameters)
+        kappa, _, _, Q, q, constant = self._majorant(parameters)
         values, vectors = np.linalg.eigh(Q)
         best = np.inf
+        # Sums over samples: of Q, q and the constant, as large as their terms.
+        terms = 2.0 + float(self.up_weights @ (kappa + 1.0 / kappa))
+        rounding = (self.n + self.p + 16) * EPSILON * terms
         for barrier in (1e-7, 1e-9, 1e-12):
             gaps = _gaps(values, (vectors.T @ q) ** 2, barrier)
             level = float(values[-1] + gaps[-1])
@@ -161,7 +163,7 @@ class _Form:
             v = 0.5 * (vectors / (gaps + short)) @ (vectors.T @ q)
             value = max(level, 0.0) + v @ M @ v + np.linalg.norm(q - 2.0 * M @ v)
             best = min(best, float(value) * (1 + 64 * self.p * EPSILON) + constant)
-        return best
+        return best + rounding
 
 
 def _gaps(values: Floats, squares: Floats, barrier: float) -> Floats:

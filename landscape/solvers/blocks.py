@@ -53,6 +53,8 @@ class Blocks:
         cone: unit rows of the cones, shape (k, p).
         sides: ±1, on which side of each cone row a block must lie, shape (G, k).
         free: A_0, shape (n, q).
+        shifting: blocks whose free coordinates only repeat A_0: any shift of one into the other
+            keeps the objective.
         penalised: how many of the p coordinates count in the norm.
         y, beta: targets and weight in scaled units.
         theta_scale: original blocks are scaled ones times this, shape (p,), in original order.
@@ -99,6 +101,9 @@ class Blocks:
             sides = 2.0 * atoms.masks[:, first] - 1.0
             self.pattern_sides = tensor(sides)  # (P, k)
             self.sides = self.pattern_sides[self.index].contiguous()
+        # A free bias of a block open on all samples does what the output bias does.
+        every = tensor(np.asarray(atoms.masks.all(axis=1)))[self.index]
+        self.shifting = torch.nonzero(every & (self.penalised < self.p))[:, 0]
 
     def per_pattern(self, theta: Tensor) -> Tensor:
         """Return Σ s_g θ_g over the blocks of each pattern, shape (P, …)."""

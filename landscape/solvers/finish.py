@@ -22,6 +22,8 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from landscape.pricing import projection_weights
+
 if TYPE_CHECKING:
     from landscape.solvers.blocks import Blocks
     from landscape.solvers.interior import Point
@@ -407,9 +409,9 @@ def _entering(m: Manifold, fit: Tensor, multipliers: Tensor) -> list[tuple[int, 
         proved &= (pull + b.slack_adjoint(multipliers))[:, k:].abs().amax(1) <= 1e-12 * b.beta
     entering = []
     cone = b.cone.cpu().numpy()
+    weight = projection_weights(b.X.cpu().numpy(), np.arange(b.p) < k)
     for g in torch.nonzero(~proved)[:, 0].tolist():
         A = cone * b.sides[g].cpu().numpy()[:, None]
-        weight = np.where(np.arange(b.p) < k, 1.0, 1e5)
         xi = pull[g].cpu().numpy()
         try:
             weights, _ = nnls((A * weight).T, -xi * weight)

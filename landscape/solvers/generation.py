@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscape.arrangements import Arrangements
-from landscape.certificate import lower_bound_at
+from landscape.bounds import lower_bound_at, relative_gap
 from landscape.errors import NotConverged
 from landscape.solvers import restricted, search
 
@@ -63,6 +63,18 @@ class Columns:
         columns = Columns(gates, signs, masks)
         return columns.take(list({key: i for i, key in enumerate(columns._keys())}.values()))
 
+    @staticmethod
+    def of_program(program: Program, theta: Floats) -> Columns:
+        """Return the blocks of a program with cones, gates from inside its cells.
+
+        Patterns given as arrays have no gates: there the blocks ``theta`` (G, p) lead inside.
+        """
+        masks = program.atoms.masks[program.atoms.index]
+        gates = program.patterns.gates[program.atoms.index].copy()
+        for g in np.flatnonzero(~gates.any(axis=1)):
+            gates[g] = search.inner_gate(program.atoms.design, masks[g], theta[g])
+        return Columns(gates, program.atoms.signs, masks)
+
     def _keys(self) -> list[bytes]:
         packed = np.packbits(np.hstack([self.masks, self.signs[:, None] > 0]), axis=1)
         return [row.tobytes() for row in packed]
@@ -93,12 +105,11 @@ class Columns:
 Everything = Callable[["Floats", float], tuple["Floats", "Floats"]]
 """From ν and a target: gates (m, p) and signs (m,) of neurons that price above the target; none
 if there are none or none could be found."""
-TINY = float(np.finfo(np.float64).tiny)
 
 
 def generate(
     problem: Problem,
-    first: tuple[Floats, Floats],
+    first: Columns,
     tolerance: float,
     seed: int,
     everything: Everything,
@@ -111,7 +122,7 @@ def generate(
 
     Args:
         problem: a problem whose neurons price as ±νᵀ(Xu)_+.
-        first: gates (m, p) and signs (m,) to begin with.
+        first: columns to begin with.
         tolerance: stop when what the largest price seen leaves open is below this relative gap.
         seed: of the random climbs.
         everything: exact prices of all patterns, asked when the search finds nothing more.
@@ -129,8 +140,10 @@ def generate(
     """
     X, beta = problem.design, problem.beta
     penalised = problem.architecture.penalised(problem)
+    at_zero = problem.loss.at_zero(problem.y)
     rng, began = np.random.default_rng(seed), time.perf_counter()
-    columns, before, lowest = Columns.of(X, *first), None, np.inf
+    columns, before, lowest = first, None, np.inf
+    best: tuple[Optimum, Program, float, float] | None = None
     history: list[dict[str, Any]] = []
     stage, ended = 0, False
     if warm is not None and len(columns.signs) == len(warm[0]):
@@ -144,7 +157,7 @@ def generate(
         )
         found = found.without(columns)
         reached = lower_bound_at(program, optimum.nu, max(1.0, ratio))[0]
-        open_gap = (optimum.value - reached) / max(abs(optimum.value), TINY)
+        open_gap = relative_gap(optimum.value, reached, at_zero)
         history.append(
             {
                 "round": number,
@@ -158,6 +171,8 @@ def generate(
                 "seconds": time.perf_counter() - began,
             }
         )
+        if best is None or optimum.value < best[0].value:
+            best = optimum, program, ratio, open_gap
         sure = stage == 2 or (stage == 1 and optimum.gap <= tolerance)
         if (open_gap <= tolerance or not len(found.signs)) and not sure:
             # Nothing to add at this accuracy: raise it, on the blocks that carry something.
@@ -182,6 +197,9 @@ def generate(
         lowest = min(lowest, optimum.value)
         before = (optimum.theta[kept], optimum.constant) if optimum.gap <= 1e-7 else None
         columns = columns.take(kept).join(found)
+    if not ended:  # the last round need not be the best: at equal accuracy it drops what it can
+        assert best is not None
+        optimum, program, ratio, open_gap = best
     if not ended and throw:
         raise NotConverged(
             f"Column generation ran {rounds} rounds and still leaves a relative gap of "

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.certificate import lower_bound
+from landscape.bounds import lower_bound, relative_gap
 from landscape.errors import BadInput, NotConverged
 from landscape.programs import Euclidean, Nuclear, PerClass
 from landscape.solvers.groups import Groups
@@ -42,7 +42,6 @@ BOLD = 0.2
 STALLED = 6
 DUST = 1e-9
 """Blocks of a start below this, relative to the largest, are taken as zero."""
-TINY = float(np.finfo(np.float64).tiny)
 
 History = list[dict[str, float]]
 
@@ -103,7 +102,7 @@ def minimise(
         )
         if throw:
             raise NotConverged(status)
-    gap = (value - bound) / max(abs(value), TINY)
+    gap = relative_gap(value, bound, program.loss.at_zero(program.y))
     return Optimum(theta, constant, nu, value, status, tuple(found.history), gap=gap)
 
 
@@ -128,7 +127,8 @@ def _each_class(
         for name in ("theta", "constant", "nu")
     )
     value = program.value(theta, constant)
-    gap = (value - lower_bound(program, nu)[0]) / max(abs(value), TINY)
+    bound = lower_bound(program, nu)[0]
+    gap = relative_gap(value, bound, program.loss.at_zero(program.y))
     history = tuple({**entry, "output": k} for k, one in enumerate(found) for entry in one.history)
     worst = max(found, key=lambda one: one.gap).status
     return Optimum(theta, constant, nu, value, f"{len(found)} outputs; {worst}", history, gap=gap)

@@ -21,11 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.bounds import relative_gap
+
 if TYPE_CHECKING:
     from landscape.solvers.blocks import Blocks
 
 ITERATIONS = 120
 SHIFT = 1e-14  # of a block's trace, where rounding has taken its definiteness
+SHIFTING = 1.0  # proximal weight that keeps free coordinates which repeat the free part in place
 CHUNK = 1_000_000  # numbers in one slab of the factor of the Schur complement
 START_SIZE = 0.03  # of the first blocks, in units of the targets
 START_CENTRE = 0.1  # of the first complementarity products, relative to β t
@@ -73,6 +76,7 @@ class Interior:
     def __init__(self, blocks: Blocks, inside: Tensor) -> None:
         self.blocks = blocks
         self.now = start(blocks, inside)
+        self.at_zero = float(blocks.loss.value(torch.zeros_like(blocks.y), blocks.y))
         p = blocks.p
         upper = torch.triu_indices(p, p, device=blocks.X.device)
         self.products = (blocks.cone[:, upper[0]] * blocks.cone[:, upper[1]]).contiguous()
@@ -80,6 +84,9 @@ class Interior:
         place[upper[0], upper[1]] = torch.arange(upper.shape[1], device=place.device)
         place[upper[1], upper[0]] = place[upper[0], upper[1]]
         self.place = place.reshape(-1)
+        k = blocks.penalised
+        self.reach = float(blocks.X[:, :k].norm(dim=1).max())
+        self.onto_free = torch.linalg.qr(blocks.free)[0]
         # Work space: arrays over blocks and cone rows are written in place, again and again.
         patterns = max(1, min(blocks.patterns, CHUNK // (blocks.n * p)))
         self.slab = blocks.X.new_empty(blocks.n, patterns, p)
@@ -97,7 +104,8 @@ class Interior:
             lack = float(residual[0].abs().max())
             idle = 0 if self.now.gap < 0.9 * best or lack < 0.9 * least else idle + 1
             best, least = min(best, self.now.gap), min(least, lack)
-            if idle > 12 or not np.isfinite(self.now.gap) or not self._advance(*residual):
+            # An infinite gap is that of a dual point out of its domain, NaN a breakdown.
+            if idle > 12 or np.isnan(self.now.gap) or not self._advance(*residual):
                 break
         return self.now
 
@@ -109,12 +117,18 @@ class Interior:
         lacking = b.slack_adjoint(now.mu) - b.adjoint(slope)
         lacking[:, :k] += now.w
         primal = b.loss.value(fit, b.y) + b.beta * now.z[:, :k].norm(dim=1).sum()
-        reached = (lacking[:, :k] - now.w).norm(dim=1).max()
-        nu = -slope * min(1.0, b.beta / float(reached))
+        reached = (lacking[:, :k] - now.w).norm(dim=1)
+        nu = -slope
+        if k < b.p:
+            # What is left along free coordinates counts as far as a neuron reaches along them.
+            reached = reached + self.reach * lacking[:, k:].abs().sum(1)
+            nu = nu - self.onto_free @ (self.onto_free.T @ nu)
+            nu = nu * min(1.0, b.loss.reach(nu.cpu().numpy()))
+        nu = nu * min(1.0, b.beta / float(reached.max()))
         bound = b.loss.dual_value(nu, b.y)
         complement = (now.s * now.mu).sum() + b.beta * now.t.sum() + (now.z[:, :k] * now.w).sum()
         total = float(complement)
-        self.now.gap = float((primal - bound) / primal.abs().clamp_min(1e-300))
+        self.now.gap = relative_gap(float(primal), float(bound), self.at_zero)
         mean = total / (now.s.numel() + len(now.t))
         return lacking, -(b.free.T @ slope), b.loss.curvature(fit, b.y), mean
 
@@ -259,6 +273,7 @@ class _System:
         self.norm, self.weights, self.L, self.root = norm, weights, L, L.sqrt()
         k = b.penalised
         H = (weights @ interior.products)[:, interior.place].reshape(b.size, b.p, b.p)
+        H[b.shifting, k:, k:] += SHIFTING
         inner = H[:, :k, :k]
         inner.baddbmm_(
             (-norm.inverse * norm.kappa)[:, None, None] * norm.w1[:, :, None], norm.w1[:, None, :]
@@ -313,6 +328,7 @@ class _System:
         seen = torch.mm(x, b.cone_t, out=self.buffer).mul_(self.weights)
         out = torch.addmm(b.adjoint(bent), seen, b.cone)
         out[:, :k] += self.norm.reduced(x[:, :k])
+        out[b.shifting, k:] += SHIFTING * x[b.shifting, k:]
         return out, b.free.T @ bent
 
     def solve(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:

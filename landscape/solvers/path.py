@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landscape.certificate import beta_max
+from landscape.bounds import beta_max
 from landscape.errors import BadInput
 from landscape.solvers.solve import as_arrangements, solve
 
@@ -41,9 +41,14 @@ def solve_path(
         ``solution.problem.beta``, its neurons counted in ``solution.active``.
 
     Raises:
-        BadInput: for values that are not positive, finite and distinct.
+        BadInput: for values that are not positive, finite and distinct, or no whole number.
         NotConverged: as `solve`, for the first β that fails.
     """
+    if (np.ndim(betas) == 0 and not isinstance(betas, (int, np.integer))) or betas is True:
+        raise BadInput(
+            f"betas is {betas!r}: it must be how many values (a whole number), or a sequence of "
+            "them (one value: [value])."
+        )
     if isinstance(betas, (int, np.integer)):
         if betas < 1:
             raise BadInput(f"betas is {betas}: there must be at least one value.")

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
+from landscape.pricing import projection_weights
 from landscape.solvers.blocks import threads_for
 
-FREE_WEIGHT = 1e5  # of the equality "no pull along a free coordinate" in the projections
 HOPS = 60
 
 
@@ -113,7 +113,7 @@ def polish(
     Returns:
         The unit maximiser (p,), its cell's mask (n,), and its price.
     """
-    weight = np.where(penalised, 1.0, FREE_WEIGHT)
+    weight = projection_weights(X, penalised)
     mask = X @ direction > 0
     best = (direction, mask, -np.inf)
     for _ in range(HOPS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,8 @@ class Solution:
             BadInput: if the file is not a solution, or not of this problem's shapes.
         """
         from landscape.arrangements import Arrangements
-        from landscape.certificate import EXACT, certify
+        from landscape.bounds import EXACT
+        from landscape.certificate import certify
         from landscape.errors import BadInput
 
         names = ("theta", "constant", "dual", "index", "signs", "packed", "gates")
@@ -125,6 +126,11 @@ class Solution:
             raise BadInput(
                 f"{path} was solved for {about['architecture']} on {len(stored['dual'])} samples; "
                 f"problem has {own} on {len(problem.y)}."
+            )
+        width, p = stored["theta"].shape[1], problem.design.shape[1]
+        if width != p:
+            raise BadInput(
+                f"{path} has blocks of {width} coordinates (bias included): the problem has {p}."
             )
         patterns = Arrangements(stored["packed"], len(problem.y), stored["gates"])
         program = problem.architecture.program(problem, patterns)
@@ -139,7 +145,9 @@ class Solution:
             dual=[stored["dual"]],
             effort="high" if whole else "low",
         )
-        return Solution(problem, point, certificate, stored["dual"], about["status"])
+        certificate = replace(certificate, violation=program.violation(point.theta))
+        status = f"Read from {Path(path).name} and certified anew on {problem}."
+        return Solution(problem, point, certificate, certificate.nu, status)
 
 
 def _keys(program: Program) -> list[tuple[bytes, float]]:

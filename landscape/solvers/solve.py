@@ -11,16 +11,8 @@ import torch
 
 from landscape import arrangements
 from landscape.arrangements import Arrangements
-from landscape.certificate import (
-    EXACT,
-    SEARCH,
-    AllPatterns,
-    Bound,
-    Certificate,
-    bound_over,
-    judge,
-    lower_bound_at,
-)
+from landscape.bounds import EXACT, SEARCH, AllPatterns, Bound, bound_over, lower_bound_at
+from landscape.certificate import Certificate, judge
 from landscape.errors import BadInput, NotConverged, unknown
 from landscape.solvers import generation, listed, reference, restricted
 from landscape.solvers.solution import Solution, without_noise
@@ -82,9 +74,12 @@ def solve(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    for name, value in (("tolerance", tolerance), ("limit", limit), ("seed", seed)):
+    for name, value in (("tolerance", tolerance), ("limit", limit), ("rounds", rounds)):
         if not isinstance(value, (int, float, np.number)) or not value >= 0:
             raise BadInput(f"{name} is {value!r}: it must be a number that is not negative.")
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise BadInput(f"seed is {seed!r}: it must be a whole number that is not negative.")
+    _check_device(device)
     _check_start(problem, start)
     if not isinstance(patterns, str):
         given = as_arrangements(problem, patterns)
@@ -113,6 +108,17 @@ def solve(
         bound = bound_over(program, optimum.nu, scope=EXACT)
         return _finish(problem, solved, optimum, bound, history, tolerance, throw)
     return _search_all(problem, start, tolerance, limit, rounds, seed, device, throw)
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that torch does not know or this machine does not have."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(
+            f"device is {device!r}: it must be one that torch can use here, such as 'cpu' "
+            f"({str(error).splitlines()[0]})."
+        ) from None
 
 
 def _check_start(problem: Problem, start: Any) -> None:
@@ -169,12 +175,11 @@ def _search_all(
         return found.direction[None], np.array([float(found.sign)])
 
     warm = None
-    if isinstance(start, Solution):
-        program = start.point.program
-        first = program.patterns.gates[program.atoms.index], program.atoms.signs
+    if isinstance(start, Solution) and start.active:
+        first = generation.Columns.of_program(start.point.program, start.point.theta)
         warm = start.point.theta, start.point.constant
-    if warm is None or not len(warm[0]):
-        first, warm = _first_neurons(problem, start, seed), None
+    else:
+        first = generation.Columns.of(problem.design, *_first_neurons(problem, start, seed))
     optimum, solved, ratio, history = generation.generate(
         problem, first, tolerance, seed, everything, warm, rounds, device, throw
     )

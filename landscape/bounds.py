@@ -1,0 +1,341 @@
+r"""Lower bounds of a convex program from any dual point.
+
+They need no solver: take a residual ν, remove what it sees of the free directions, bound every
+price from above, scale ν until no price exceeds β, evaluate −ℓ*(−ν).  Rounding is charged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.optimize import lsq_linear, minimize_scalar
+
+from landscape import arrangements
+from landscape.architectures.base import ConvexPoint
+from landscape.pricing import (
+    EPSILON,
+    Supremum,
+    free_coordinate_radius,
+    largest_price,
+    relaxed_supremum,
+    supremum,
+)
+
+if TYPE_CHECKING:
+    from landscape.architectures.base import Floats
+    from landscape.arrangements import Arrangements
+    from landscape.problem import Problem
+    from landscape.programs import Program
+
+EXACT = "all patterns, exact"
+RELAXED = "all patterns, relaxed"
+SEARCH = "all patterns, local search"
+GIVEN = "given patterns"
+FIRST = 64
+"""Branch and bound is tried where its first cones, 2^(rank+1), are at most effort / FIRST."""
+SHORT = 20_000
+"""Up to this many patterns are enumerated where that is faster."""
+
+
+class Bound(NamedTuple):
+    """A lower bound of a program's optimum.
+
+    Attributes:
+        value: the bound.
+        nu: the feasible dual point that gives it, shape (n,).
+        ratio: largest price at the point it was made from, divided by β.
+        scope: which patterns it holds for (see `Certificate`).
+        patterns: how many patterns that are; for all patterns of degenerate rows an upper bound.
+    """
+
+    value: float
+    nu: Floats
+    ratio: float
+    scope: str
+    patterns: int
+
+
+def relative_gap(value: float, bound: float, at_zero: float) -> float:
+    """Return (value − bound) / |value|; a value lost in the rounding of ``at_zero`` counts as that.
+
+    Args:
+        value: objective, an upper bound of the optimum.
+        bound: lower bound of the optimum.
+        at_zero: objective of the zero network.
+    """
+    size = max(abs(value), EPSILON * at_zero, float(np.finfo(np.float64).tiny))
+    return float(value - bound) / size
+
+
+class AllPatterns:
+    """Lower bounds over all activation patterns of a problem.
+
+    Args:
+        problem: the training problem.
+        effort: how many cones branch and bound may visit; for neurons whose price is not
+            ±νᵀ(Xu)_+ with all of u penalised, how many patterns may be enumerated.
+
+    Raises:
+        TooManyPatterns: if patterns must be enumerated and are too many.
+        Undecided: if they must be enumerated and the data are too nearly degenerate.
+    """
+
+    def __init__(self, problem: Problem, effort: int) -> None:
+        self.problem, self.effort = problem, effort
+        self.rank = int(np.linalg.matrix_rank(problem.design))
+        # With a free bias branch and bound is less sharp: short lists are priced faster.
+        free = not problem.architecture.penalised(problem).all()
+        short = arrangements.count(len(problem.y), self.rank) <= min(effort, SHORT)
+        plain = problem.architecture.plain_neurons
+        some = None
+        if not plain or (free and short):
+            try:
+                some = problem.architecture.all_patterns(problem, effort)
+            except arrangements.Undecided:
+                if not plain:
+                    raise
+        self.enumerated = some is not None
+        some = some or arrangements.sample(problem.design, 1, seed=0)
+        self.program = problem.architecture.program(problem, some)
+
+    def __call__(self, nu: Floats) -> Bound:
+        """Return the bound that a dual point gives."""
+        if self.enumerated:
+            return bound_over(self.program, nu, scope=EXACT)
+        return self.searched(nu)[0]
+
+    def searched(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Supremum | None]:
+        """Return the bound by branch and bound, and what it found.
+
+        Where its first cones alone would use up much of the effort it is not tried; where it does
+        not end, the relaxation is asked too and the better bound is kept.
+
+        Args:
+            nu: dual point, shape (n,).
+            target: prices up to this need not be told apart.
+        """
+        design, program = self.problem.design, self.program
+        free = bool((~program.gauge.penalised).any())
+        nu = _dual_point(program, nu)
+        found, bound = None, np.inf
+        if FIRST * 2 ** (self.rank + 1) <= self.effort:
+            found = supremum(design, nu, free_bias=free, target=target, nodes=self.effort)
+            bound = found.bound
+        exact = found is not None and found.exact
+        if not exact and not free:
+            bound = min(bound, relaxed_supremum(design, nu))
+        ratio = bound / program.beta
+        value, feasible = lower_bound_at(program, nu, ratio)
+        count = arrangements.count(len(nu), self.rank)
+        return Bound(value, feasible, ratio, EXACT if exact else RELAXED, count), found
+
+
+def bound_over(
+    program: Program, nu: Floats, multipliers: Floats | None = None, scope: str = GIVEN
+) -> Bound:
+    """Return the lower bound of a program over just its own blocks (see `lower_bound`)."""
+    value, feasible, ratio = lower_bound(program, nu, multipliers)
+    return Bound(value, feasible, ratio, scope, len(program.patterns))
+
+
+def residual(point: ConvexPoint) -> Floats:
+    """Return −∇ℓ at a convex point after its free part has been re-optimised, shape (n,)."""
+    program = point.program
+    constant = refit_free(program, program.atoms.apply(point.theta), point.constant)
+    fit = program.fit(point.theta, constant)
+    if program.loss.smooth:
+        return -program.loss.gradient(fit, program.y)
+    return _best_subgradient(point, fit)
+
+
+def _best_subgradient(point: ConvexPoint, fit: Floats) -> Floats:
+    """Return −(a subgradient) of a loss with kinks, chosen there to make the point stationary.
+
+    On the samples at a kink the subgradient is free within an interval.  The choice is the
+    bounded least squares fit of the stationarity of the active blocks,
+    A_gᵀν + Σ λ_k row_k = β θ_g/‖θ_g‖ with λ ≥ 0 on the rows on which the block lies, and of
+    A_0ᵀν = 0.  A plug-in choice can leave most of the gap open at the exact optimum.  Where few
+    blocks are active this does not settle ν either: then pass a solver's dual to `certify`.
+    """
+    program, y = point.program, point.program.y
+    step = 1e-6 * (1.0 + np.abs(fit))
+    below, above = (-program.loss.gradient(fit + side * step, y) for side in (-1, 1))
+    low, high = np.minimum(below, above), np.maximum(below, above)
+    kinks = np.flatnonzero(high > low)
+    if y.ndim == 2:  # with several outputs the middle is taken: a valid bound, not a sharp one
+        return (low + high) / 2
+    nu = np.where(high > low, 0.0, low)
+    sizes = program.gauge.value(point.theta)
+    blocks = np.flatnonzero(sizes > 1e-7 * sizes.max(initial=0.0))  # directions of dust say nothing
+    if not len(kinks) or not len(blocks):
+        return np.where(high > low, (low + high) / 2, low)
+    equations, targets, on_face = [program.free.T], [np.zeros(program.free.shape[1])], []
+    for position, block in enumerate(blocks):
+        theta = np.where(program.gauge.penalised, point.theta[block], 0.0)
+        equations.append(program.atoms.matrix(int(block)).T)
+        targets.append(program.beta * theta / np.linalg.norm(theta))
+        if program.cones is not None:
+            rows = program.cones.rows(int(block))
+            slack = rows @ point.theta[block]
+            size = np.linalg.norm(rows, axis=1) * np.linalg.norm(point.theta[block])
+            on_face += [(position, row) for row in rows[slack <= 1e-6 * size]]
+    A, p = np.vstack(equations), program.atoms.dimension
+    faces = np.zeros((len(A), len(on_face)))
+    for column, (position, row) in enumerate(on_face):
+        begin = program.free.shape[1] + position * p
+        faces[begin : begin + p, column] = row
+    bounds = (
+        np.concatenate([low[kinks], np.zeros(len(on_face))]),
+        np.concatenate([high[kinks], np.full(len(on_face), np.inf)]),
+    )
+    wanted = np.concatenate(targets) - A @ nu
+    found = lsq_linear(np.hstack([A[:, kinks], faces]), wanted, bounds, method="bvls", tol=1e-14)
+    nu[kinks] = found.x[: len(kinks)]
+    return nu
+
+
+def refit_free(program: Program, fit: Floats, constant: Floats) -> Floats:
+    """Return the free part that minimises ℓ(fit + A_0 θ_0), by damped Newton steps.
+
+    Any outcome is valid for a certificate; a minimiser makes the bound sharp.
+    """
+    A, y, loss = program.free, program.y, program.loss
+    if A.shape[1] == 0 or not loss.smooth:
+        return constant
+    if y.ndim == 2:
+        one = [replace(program, y=column) for column in y.T]
+        found = [refit_free(p, f, c) for p, f, c in zip(one, fit.T, constant.T, strict=True)]
+        return np.stack(found, axis=1)
+    value = float(loss.value(fit + A @ constant, y))
+    for _ in range(50):
+        current = fit + A @ constant
+        slope = A.T @ loss.gradient(current, y)
+        hessian = A.T @ (loss.curvature(current, y)[:, None] * A)
+        step = -np.linalg.lstsq(hessian + 1e-14 * np.trace(hessian) * np.eye(len(slope)), slope)[0]
+        length = 1.0
+        while length > 1e-12:
+            trial = float(loss.value(current + A @ (length * step), y))
+            if trial < value:
+                break
+            length /= 2
+        else:
+            return constant
+        constant, value = constant + length * step, trial
+    return constant
+
+
+def lower_bound(
+    program: Program, nu: Floats, multipliers: Floats | None = None
+) -> tuple[float, Floats, float]:
+    """Return a rigorous lower bound of a program from any dual point.
+
+    Args:
+        program: the blocks; the bound holds for the program over just these.
+        nu: any point of the dual's space, shape (n,), best near −∇ℓ at an optimum.
+        multipliers: of the cones' rows at ν, shape (G, n), if known (see `largest_price`); they
+            save time and are not trusted.
+
+    Returns:
+        ``(bound, feasible, ratio)``: the bound, the feasible point that gives it, and the
+        largest price at the given ν divided by β.
+    """
+    nu = _dual_point(program, nu)
+    ratio = largest_price(program, nu, multipliers)[0] / program.beta
+    return *lower_bound_at(program, nu, ratio), ratio
+
+
+def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, Floats]:
+    """Return the dual value at ν scaled until prices are feasible, and the scaled point.
+
+    A lower bound over whatever the ratio covers, rounding charged.
+
+    Args:
+        program: its loss, targets, β and free directions; its blocks play no role.
+        nu: dual point, shape (n,).
+        ratio: an upper bound of the prices at ν, divided by β.
+    """
+    loss, y = program.loss, program.y
+    nu = _dual_point(program, nu)
+    top = (1.0 - 4.0 * EPSILON) / ratio if ratio > 0.0 else 1.0
+    top = min(top, (1.0 - 4.0 * EPSILON) * loss.reach(nu))
+    if not np.isfinite(ratio):  # nothing is known of the prices: only ν = 0 is feasible
+        top = 0.0
+
+    def value(scale: float) -> float:
+        found = float(loss.dual_value(scale * nu, y))
+        return found if np.isfinite(found) else -np.inf
+
+    # The dual value is concave along the ray; 0 is always feasible and the domain is convex.
+    with np.errstate(over="ignore", invalid="ignore"):  # where ν is almost 0 the ray is long
+        found = minimize_scalar(lambda t: -value(t), bounds=(0.0, top), method="bounded")
+    scale = max((0.0, float(found.x), min(top, 1.0), top), key=value)
+    feasible = scale * nu
+    bound = value(scale)
+    # What rounding may have added: n terms of the sum, and what ν still sees of free directions.
+    terms = float(np.vdot(np.abs(feasible), np.abs(y) + np.abs(feasible)))
+    terms += y.size if loss.classes else 0.0  # entropies are of size one
+    bound -= (y.size + 16) * EPSILON * (abs(bound) + terms)
+    if program.free.shape[1]:
+        rest = float(np.linalg.norm(_onto_free(program, feasible)))
+        bound -= (rest + EPSILON * float(np.abs(feasible).sum())) * _free_radius(program)
+    return bound, feasible
+
+
+def _dual_point(program: Program, nu: Floats) -> Floats:
+    """Return the point of the dual's domain near ν that does not see free directions.
+
+    A point that is not finite proves nothing, and 0 is always feasible.
+    """
+    nu = np.asarray(nu, dtype=np.float64)
+    if not np.isfinite(nu).all():
+        nu = np.zeros_like(nu)
+    nu = program.loss.into_domain(nu, program.y)
+    return program.loss.into_domain(nu - _onto_free(program, nu), program.y)
+
+
+def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
+    """Return the β from which on the zero network (free parts aside) is optimal, from above.
+
+    It is the largest price at the residual of the network that has only its free part.
+
+    Args:
+        problem: the training problem; its own β plays no role.
+        patterns: price these only; by default all patterns.
+        limit: how many cones branch and bound may visit (what it knows then is still an upper
+            bound), or, where it does not apply, how many patterns may be enumerated.
+    """
+    every = None
+    if patterns is None:
+        every = AllPatterns(problem, limit)
+        program = every.program
+    else:
+        program = problem.architecture.program(problem, patterns)
+    nothing = ConvexPoint(program, *program.zero())
+    nu = _dual_point(program, residual(nothing))
+    if every and not every.enumerated:
+        return every.searched(nu)[0].ratio * problem.beta
+    return largest_price(program, nu)[0]
+
+
+def _onto_free(program: Program, nu: Floats) -> Floats:
+    """Return the projection of ν on the range of A_0."""
+    if not program.free.shape[1]:
+        return np.zeros_like(nu)
+    return program.free @ np.linalg.lstsq(program.free, nu)[0]
+
+
+def _free_radius(program: Program) -> float:
+    """Bound ‖A_0 θ_0‖ at an optimum, from the objective p of the best free-only network.
+
+    The loss is at most p there, which keeps outputs near the targets (for labels, on one side:
+    both classes occur), and the penalty is at most p, so atoms that vanish on one sample each
+    add at most 2 r p/β to an output, r the largest norm of a sample.
+    """
+    constant = refit_free(program, np.zeros(program.y.shape), program.zero()[1])
+    p = float(program.loss.value(program.free @ constant, program.y))
+    delta = getattr(program.loss, "delta", 1.0)
+    reach = float(np.abs(program.y).max()) + 1.0 + np.sqrt(2 * p) + p * (1.0 + 1.0 / delta)
+    atoms = 2.0 * free_coordinate_radius(program) * p / program.beta
+    return program.y.size**0.5 * (reach + atoms)
