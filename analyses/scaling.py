@@ -53,7 +53,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         found = None
         before = _reset_peak()
         began = time.perf_counter()
-        found = run()
+        found: Any = run()
         seconds.append(time.perf_counter() - began)
         peaks.append(_memory("VmHWM") - before)
     certificate = getattr(found, "certificate", None)
@@ -62,7 +62,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "along": cfg.along,
         "n": cfg.n,
         "d": cfg.d,
-        "patterns": len(found) if certificate is None else certificate.patterns,  # type: ignore
+        "patterns": len(found) if certificate is None else certificate.patterns,
         "repeats": cfg.repeats,
         "seconds": float(np.median(seconds)),
         "slowest": max(seconds),

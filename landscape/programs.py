@@ -198,11 +198,8 @@ class Gauge(Protocol):
 
 
 @dataclass(frozen=True)
-class Nuclear:
-    """The nuclear norm γ(V) = Σ σ(V) of blocks V (p, c); its polar is the largest σ.
-
-    It is the least ½(‖W‖² + ‖A‖²) over WA = V: what weight decay charges for the neurons of one
-    pattern when every neuron feeds all outputs (Sahiner et al., ICLR 2021).
+class _Matrices:
+    """What gauges of blocks (p, c) have in common.
 
     Attributes:
         rows: p.
@@ -216,6 +213,15 @@ class Nuclear:
     def penalised(self) -> NDArray[np.bool_]:
         """All coordinates count."""
         return np.ones(self.rows, dtype=bool)
+
+
+@dataclass(frozen=True)
+class Nuclear(_Matrices):
+    """The nuclear norm γ(V) = Σ σ(V) of blocks V (p, c); its polar is the largest σ.
+
+    It is the least ½(‖W‖² + ‖A‖²) over WA = V: what weight decay charges for the neurons of one
+    pattern when every neuron feeds all outputs (Sahiner et al., ICLR 2021).
+    """
 
     def value(self, theta: Floats) -> Floats:
         """Return γ of every block, shape (G,), of ``theta`` (G, p, c)."""
@@ -240,23 +246,11 @@ class Nuclear:
 
 
 @dataclass(frozen=True)
-class PerClass:
+class PerClass(_Matrices):
     """The norm γ(V) = Σ_k ‖V_{·k}‖₂ of blocks V (p, c); its polar is the longest column.
 
     The program separates into one program for each output, without neurons in common.
-
-    Attributes:
-        rows: p.
-        outputs: c.
     """
-
-    rows: int
-    outputs: int
-
-    @property
-    def penalised(self) -> NDArray[np.bool_]:
-        """All coordinates count."""
-        return np.ones(self.rows, dtype=bool)
 
     def value(self, theta: Floats) -> Floats:
         """Return γ of every block, shape (G,), of ``theta`` (G, p, c)."""
