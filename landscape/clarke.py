@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 TIE = 1e-9
 """A sample is on a neuron's kink if |x·w| ≤ TIE ‖x‖‖w‖."""
+NEWTON = 40
+"""Steps after which a problem of `box_least_squares` is left to an active set method."""
+HALVINGS = 20
+"""Of one of its steps, before a gradient step is taken instead."""
+SETTLED = 1e-14
+"""Slopes this small, relative to their terms, are rounding."""
+SLAB = 2_000_000
+"""Numbers in one slab of the neurons' matrices."""
 
 
 def ties(design: Floats, weights: Floats, tolerance: float = TIE) -> NDArray[np.bool_]:
@@ -58,20 +66,76 @@ def residuals(
         like a large one, and max(0, sign·ν_k) over its ties divided by max|ν|.
     """
     on_kink = ties(design, weights, tolerance)
-    clarke, wrong = np.zeros(len(weights)), np.zeros(len(weights))
-    largest = float(np.abs(nu).max(initial=0.0))
-    for j, (w, s) in enumerate(zip(weights, signs, strict=True)):
-        tied = on_kink[j]
-        target = np.where(penalised, w, 0.0)
-        length = np.linalg.norm(target)
-        target = beta * target / length if length > 0 else target
-        pull = s * design[(design @ w > 0) & ~tied].T @ nu[(design @ w > 0) & ~tied] - target
-        if tied.any():
-            columns = s * (design[tied] * nu[tied, None]).T
-            share = np.linalg.lstsq(columns, -pull)[0]
-            if (share < 0).any() or (share > 1).any():  # else the bounds do not matter
-                share = lsq_linear(columns, -pull, bounds=(0.0, 1.0), method="bvls", tol=1e-14).x
-            pull = pull + columns @ share
-            wrong[j] = max(0.0, float((s * nu[tied]).max())) / max(largest, 1e-300)
-        clarke[j] = np.linalg.norm(pull) / beta
-    return clarke, wrong
+    target = np.where(penalised, weights, 0.0)
+    length = np.linalg.norm(target, axis=1, keepdims=True)
+    target *= beta / np.where(length > 0, length, 1.0)
+    on = (weights @ design.T > 0) & ~on_kink
+    pull = signs[:, None] * ((on * nu) @ design) - target
+    wrong = np.where(on_kink, signs[:, None] * nu, 0.0).max(axis=1, initial=0.0)
+    wrong /= max(float(np.abs(nu).max(initial=0.0)), 1e-300)
+    most = int(on_kink.sum(axis=1).max(initial=0))
+    width = max(1, SLAB // max(1, most * (most + design.shape[1])))
+    for begin in range(0, len(weights) if most else 0, width):
+        part = slice(begin, begin + width)
+        tied = np.argsort(~on_kink[part], axis=1, kind="stable")[:, :most]  # ties first
+        there = np.take_along_axis(on_kink[part], tied, axis=1)
+        factor = np.where(there, signs[part, None] * nu[tied], 0.0)
+        columns = (design[tied] * factor[:, :, None]).transpose(0, 2, 1)
+        share = box_least_squares(columns, -pull[part])
+        pull[part] += np.einsum("mpk,mk->mp", columns, share)
+    return np.linalg.norm(pull, axis=1) / beta, wrong
+
+
+def box_least_squares(columns: Floats, target: Floats) -> Floats:
+    """Minimise ‖columns x − target‖ over 0 ≤ x ≤ 1, for many small problems at once.
+
+    Projected Newton steps (Bertsekas 1982); a problem that they do not settle is left to an
+    active set method.
+
+    Args:
+        columns: shape (m, p, k); a zero column leaves its x arbitrary.
+        target: shape (m, p).
+
+    Returns:
+        Minimisers x, shape (m, k).
+    """
+    m, _, k = columns.shape
+    unit = np.abs(columns).max(axis=(1, 2), initial=0.0)
+    unit = np.where(unit > 0, unit, 1.0)
+    columns, target = columns / unit[:, None, None], target / unit[:, None]
+    sizes = np.linalg.norm(columns, axis=1)
+    terms = np.linalg.norm(target, axis=1) + sizes.sum(axis=1)
+    gram, eye = columns.transpose(0, 2, 1) @ columns, np.eye(k)
+    x, left = np.full((m, k), 0.5), np.arange(m)
+    for _ in range(NEWTON):
+        A, now = columns[left], x[left]
+        rest = np.einsum("mpk,mk->mp", A, now) - target[left]
+        slope = np.einsum("mpk,mp->mk", A, rest)
+        held = ((now <= 0.0) & (slope >= 0.0)) | ((now >= 1.0) & (slope <= 0.0))
+        steep = ~held & (np.abs(slope) > SETTLED * sizes[left] * terms[left, None])
+        moving = steep.any(axis=1)
+        left, now, rest, slope, held = (v[moving] for v in (left, now, rest, slope, held))
+        if not len(left):
+            break
+        # Coordinates that a gradient step would take to their bound are held too.
+        trace = np.trace(gram[left], axis1=1, axis2=2)[:, None]
+        ahead = np.clip(now - slope / trace, 0.0, 1.0)
+        near = held | (ahead <= 0.0) | (ahead >= 1.0)
+        H = np.where(
+            near[:, :, None] | near[:, None, :], eye, gram[left] + 1e-15 * trace[:, :, None] * eye
+        )
+        step = np.linalg.solve(H, np.where(near, 0.0, -slope)[:, :, None])[:, :, 0]
+        step = np.where(near, ahead - now, step)
+        value, length = (rest * rest).sum(axis=1), np.ones(len(left))
+        for _ in range(HALVINGS):
+            trial = np.clip(now + length[:, None] * step, 0.0, 1.0)
+            after = np.einsum("mpk,mk->mp", columns[left], trial) - target[left]
+            worse = (after * after).sum(axis=1) > value
+            if not worse.any():
+                break
+            length[worse] *= 0.5
+        x[left] = np.where(worse[:, None], ahead, trial)
+    for j in left:
+        found = lsq_linear(columns[j], target[j], bounds=(0.0, 1.0), method="bvls", tol=1e-14)
+        x[j] = np.clip(found.x, 0.0, 1.0)
+    return x

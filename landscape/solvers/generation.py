@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from landscape.programs import Floats, Program
     from landscape.solvers.reference import Optimum
 
-VERSION = 3
+VERSION = 4
 RESTARTS = 600
 """Random climbs per sign and round."""
 ADDED = 60

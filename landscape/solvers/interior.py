@@ -30,6 +30,8 @@ ITERATIONS = 120
 SHIFT = 1e-14  # of a block's trace, where rounding has taken its definiteness
 SHIFTING = 1.0  # proximal weight that keeps free coordinates which repeat the free part in place
 CHUNK = 1_000_000  # numbers in one slab of the factor of the Schur complement
+KINDS = (torch.float32, torch.float64)
+COARSE = 1e-2  # gaps above which a preconditioner in single precision will do
 START_SIZE = 0.03  # of the first blocks, in units of the targets
 START_CENTRE = 0.1  # of the first complementarity products, relative to β t
 
@@ -89,8 +91,12 @@ class Interior:
         self.onto_free = torch.linalg.qr(blocks.free)[0]
         # Work space: arrays over blocks and cone rows are written in place, again and again.
         patterns = max(1, min(blocks.patterns, CHUNK // (blocks.n * p)))
-        self.slab = blocks.X.new_empty(blocks.n, patterns, p)
-        self.schur = blocks.X.new_empty(blocks.n, blocks.n)
+        n, like = blocks.n, blocks.X
+        self.work = {
+            kind: (like.to(kind), like.new_empty(n, patterns, p, dtype=kind),
+                   like.new_empty(n, n, dtype=kind))
+            for kind in KINDS
+        }  # fmt: skip
         self.cuts = [*range(0, blocks.n, max(64, -(-blocks.n // 4))), blocks.n]
         self.spare = [torch.empty_like(self.now.s) for _ in range(7)]
 
@@ -271,6 +277,7 @@ class _System:
         b = self.blocks = interior.blocks
         self.buffer = interior.spare[0]
         self.norm, self.weights, self.L, self.root = norm, weights, L, L.sqrt()
+        self.accuracy = min(max(1e-3 * interior.now.gap, 1e-9), 1e-4)
         k = b.penalised
         H = (weights @ interior.products)[:, interior.place].reshape(b.size, b.p, b.p)
         H[b.shifting, k:, k:] += SHIFTING
@@ -287,26 +294,34 @@ class _System:
             factor, failed = torch.linalg.cholesky_ex(H)
         self.inverse = torch.cholesky_inverse(factor)
         joined, bad = torch.linalg.cholesky_ex(b.sum_per_pattern(self.inverse))
-        schur = interior.schur.zero_()
-        schur.diagonal().fill_(1.0)
-        rows = self.root[:, None] * b.masks_t
-        width, cuts = interior.slab.shape[1], interior.cuts
-        for begin in range(0, b.patterns, width):
-            end = min(begin + width, b.patterns)
-            half = interior.slab[:, : end - begin]
-            flat = half.reshape(b.n, -1) if end - begin < width else half.view(b.n, -1)
-            torch.mm(b.X, joined[begin:end].permute(1, 0, 2).reshape(b.p, -1), out=flat)
-            half = flat.view(b.n, end - begin, b.p).mul_(rows[:, begin:end, None])
-            flat = half.view(b.n, -1)
-            for top, low in itertools.pairwise(cuts):  # the lower triangle is enough
-                schur[top:low, :low].addmm_(flat[top:low], flat[:low].T)
-        self.schur, worse = torch.linalg.cholesky_ex(schur)
-        self.sound = not bool(failed.any() | bad.any() | worse.any())
+        for kind in KINDS if interior.now.gap > COARSE else KINDS[1:]:
+            self.schur, worse = torch.linalg.cholesky_ex(self._complement(interior, joined, kind))
+            if not bool(worse):
+                break
+        self.sound = not bool(failed.any() | bad.any() | worse)
         self.free = b.free
         if self.free.shape[1]:
             seen = self.root[:, None] * b.free
             self.seen = torch.cholesky_solve(seen, self.schur)
             self.small = torch.linalg.cholesky_ex(seen.T @ self.seen)[0]
+
+    def _complement(self, interior: Interior, joined: Tensor, kind: torch.dtype) -> Tensor:
+        """Return the lower triangle of the Schur complement, computed in one precision."""
+        b, cuts = self.blocks, interior.cuts
+        X, slab, schur = interior.work[kind]
+        schur.zero_().diagonal().fill_(1.0)
+        rows, joined = (self.root[:, None] * b.masks_t).to(kind), joined.to(kind)
+        width = slab.shape[1]
+        for begin in range(0, b.patterns, width):
+            end = min(begin + width, b.patterns)
+            half = slab[:, : end - begin]
+            flat = half.reshape(b.n, -1) if end - begin < width else half.view(b.n, -1)
+            torch.mm(X, joined[begin:end].permute(1, 0, 2).reshape(b.p, -1), out=flat)
+            half = flat.view(b.n, end - begin, b.p).mul_(rows[:, begin:end, None])
+            flat = half.view(b.n, -1)
+            for top, low in itertools.pairwise(cuts):  # the lower triangle is enough
+                schur[top:low, :low].addmm_(flat[top:low], flat[:low].T)
+        return schur.double()
 
     def _precondition(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the inverse of the factored system."""
@@ -332,12 +347,12 @@ class _System:
         return out, b.free.T @ bent
 
     def solve(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the solution by preconditioned conjugate gradients, as exact as they make it."""
+        """Return the solution by preconditioned conjugate gradients; far from the end, roughly."""
         x, c = self._precondition(r, r0)
         moved, free_moved = self._operate(x, c)
         rest, rest0 = r - moved, r0 - free_moved
         size = float(_dot(r, r0, r, r0)) ** 0.5
-        if not float(_dot(rest, rest0, rest, rest0)) ** 0.5 > 1e-9 * size:
+        if not float(_dot(rest, rest0, rest, rest0)) ** 0.5 > self.accuracy * size:
             return x, c
         d, d0 = e, e0 = self._precondition(rest, rest0)
         product = _dot(rest, rest0, e, e0)
@@ -346,7 +361,7 @@ class _System:
             length = product / _dot(d, d0, moved, free_moved)
             x, c = x + length * d, c + length * d0
             rest, rest0 = rest - length * moved, rest0 - length * free_moved
-            if not float(_dot(rest, rest0, rest, rest0)) ** 0.5 > 1e-9 * size:
+            if not float(_dot(rest, rest0, rest, rest0)) ** 0.5 > self.accuracy * size:
                 break
             e, e0 = self._precondition(rest, rest0)
             product, before = _dot(rest, rest0, e, e0), product
