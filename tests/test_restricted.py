@@ -68,13 +68,12 @@ def test_a_warm_start_ends_at_the_same_optimum():
     problem = random_problem(n=60, d=5)
     program = random_program(problem, 40)
     cold = restricted.minimise(program)
-    near = program.take(np.arange(program.atoms.size))
     changed = problem.replace(beta=0.28)
     program = random_program(changed, 40)
     warm = restricted.resume(program, cold.theta, cold.constant)
     assert warm is not None and "warm start" in warm.status
     assert warm.value == pytest.approx(restricted.minimise(program).value, rel=1e-11)
-    assert near.atoms.size == program.atoms.size
+    assert abs(warm.value - cold.value) > 1e-3 * cold.value  # it had somewhere to go
 
 
 def test_blocks_enter_and_leave_from_a_poor_start():
