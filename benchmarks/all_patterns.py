@@ -23,7 +23,7 @@ TOLERANCE = {
     "planted_100_4": 1e-8,
     "scaled_200_10": 1e-5,
     "scaled_500_20": 3e-2,
-    "scaled_1000_50": 1e-1,
+    "scaled_1000_50": 3e-2,
 }
 LIMIT = 3000
 """Cones that branch and bound may visit where it cannot end."""

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from landscape.bounds import beta_max
     from landscape.certificate import Certificate, certify
     from landscape.network import Network
+    from landscape.paths import Path, connect, prune
     from landscape.problem import Problem
     from landscape.solvers import Solution, solve, solve_path
+    from landscape.stationarity import StationaryPoint, classify
     from landscape.training import Runs, polish, train
 
 __version__ = "0.1.0"
@@ -28,17 +30,27 @@ _HOMES = {
     "certify": "landscape.certificate",
     "Certificate": "landscape.certificate",
     "beta_max": "landscape.bounds",
+    "classify": "landscape.stationarity",
+    "StationaryPoint": "landscape.stationarity",
+    "connect": "landscape.paths",
+    "prune": "landscape.paths",
+    "Path": "landscape.paths",
 }
 
 __all__ = [
     "Certificate",
     "Network",
+    "Path",
     "Problem",
     "Runs",
     "Solution",
+    "StationaryPoint",
     "beta_max",
     "certify",
+    "classify",
+    "connect",
     "polish",
+    "prune",
     "solve",
     "solve_path",
     "train",

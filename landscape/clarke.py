@@ -65,25 +65,60 @@ def residuals(
         ``(clarke, wrong)``, both (m,): the residual divided by β, so that a tiny neuron counts
         like a large one, and max(0, sign·ν_k) over its ties divided by max|ν|.
     """
-    on_kink = ties(design, weights, tolerance)
+    tied = ties(design, weights, tolerance)
+    masks = settled_masks(design, penalised, weights, signs, nu, beta, tied)
+    pull = signs[:, None] * ((masks * nu) @ design) - _target(penalised, weights, beta)
+    wrong = np.where(tied, signs[:, None] * nu, 0.0).max(axis=1, initial=0.0)
+    wrong /= max(float(np.abs(nu).max(initial=0.0)), 1e-300)
+    return np.linalg.norm(pull, axis=1) / beta, wrong
+
+
+def settled_masks(
+    design: Floats,
+    penalised: NDArray[np.bool_],
+    weights: Floats,
+    signs: Floats,
+    nu: Floats,
+    beta: float,
+    tied: NDArray[np.bool_],
+) -> Floats:
+    r"""Return the :math:`\tilde D` of every neuron that brings it closest to stationarity.
+
+    Args:
+        design: rows that neurons see, shape (n, p).
+        penalised: which coordinates of a weight the regulariser counts, shape (p,).
+        weights: hidden weights, shape (m, p), none of them zero.
+        signs: signs of the output weights, shape (m,).
+        nu: residual −∇ℓ at the network, shape (n,).
+        beta: regularisation weight.
+        tied: which samples are on which neurons' kinks, shape (m, n).
+
+    Returns:
+        Shape (m, n): 0 or 1 off the ties, in [0, 1] on them.
+    """
+    masks = ((weights @ design.T > 0) & ~tied).astype(np.float64)
+    missing = _target(penalised, weights, beta) - signs[:, None] * ((masks * nu) @ design)
+    most = int(tied.sum(axis=1).max(initial=0))
+    if not most:
+        return masks
+    width = max(1, SLAB // (most * (most + design.shape[1])))
+    for begin in range(0, len(weights), width):
+        part = slice(begin, begin + width)
+        first = np.argsort(~tied[part], axis=1, kind="stable")[:, :most]  # ties first
+        there = np.take_along_axis(tied[part], first, axis=1)
+        factor = np.where(there, signs[part, None] * nu[first], 0.0)
+        columns = (design[first] * factor[:, :, None]).transpose(0, 2, 1)
+        share = box_least_squares(columns, missing[part])
+        was = np.take_along_axis(masks[part], first, axis=1)
+        np.put_along_axis(masks[part], first, np.where(there, share, was), axis=1)
+    return masks
+
+
+def _target(penalised: NDArray[np.bool_], weights: Floats, beta: float) -> Floats:
+    """Return β w/‖w‖ over the penalised coordinates, shape (m, p)."""
     target = np.where(penalised, weights, 0.0)
     length = np.linalg.norm(target, axis=1, keepdims=True)
-    target *= beta / np.where(length > 0, length, 1.0)
-    on = (weights @ design.T > 0) & ~on_kink
-    pull = signs[:, None] * ((on * nu) @ design) - target
-    wrong = np.where(on_kink, signs[:, None] * nu, 0.0).max(axis=1, initial=0.0)
-    wrong /= max(float(np.abs(nu).max(initial=0.0)), 1e-300)
-    most = int(on_kink.sum(axis=1).max(initial=0))
-    width = max(1, SLAB // max(1, most * (most + design.shape[1])))
-    for begin in range(0, len(weights) if most else 0, width):
-        part = slice(begin, begin + width)
-        tied = np.argsort(~on_kink[part], axis=1, kind="stable")[:, :most]  # ties first
-        there = np.take_along_axis(on_kink[part], tied, axis=1)
-        factor = np.where(there, signs[part, None] * nu[tied], 0.0)
-        columns = (design[tied] * factor[:, :, None]).transpose(0, 2, 1)
-        share = box_least_squares(columns, -pull[part])
-        pull[part] += np.einsum("mpk,mk->mp", columns, share)
-    return np.linalg.norm(pull, axis=1) / beta, wrong
+    return beta * target / np.where(length > 0, length, 1.0)
 
 
 def box_least_squares(columns: Floats, target: Floats) -> Floats:

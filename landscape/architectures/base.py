@@ -130,7 +130,7 @@ class Architecture(ABC):
 
         Returns:
             ``(clarke, wrong, balance)``, one entry a neuron that is not zero: the Clarke residual
-            divided by β, the largest wrong-signed tie divided by max|ν| (see
+            divided by β (and one more for a free output bias), the largest wrong-signed tie divided by max|ν| (see
             `landscape.clarke`), and |‖w‖ − |a|| / max(‖w‖, |a|).
         """
 

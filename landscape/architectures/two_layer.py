@@ -194,7 +194,7 @@ class TwoLayer(Architecture):
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Return Clarke residuals, wrong-signed ties and imbalances of the neurons."""
+        """Return Clarke residuals (of ξ too), wrong-signed ties and imbalances of the neurons."""
         hidden, output = _numpy(parameters["hidden"]), _numpy(parameters["output"])
         penalised = self.penalised(problem)
         lengths, sizes = np.linalg.norm(hidden[:, penalised], axis=1), np.abs(output)
@@ -204,6 +204,8 @@ class TwoLayer(Architecture):
         clarke, wrong = residuals(
             problem.design, penalised, hidden[both], np.sign(output[both]), nu, problem.beta
         )
+        if self.bias == "free":
+            clarke = np.append(clarke, abs(float(nu.sum())) / problem.beta)
         return clarke, wrong, balance
 
     def penalised(self, problem: Problem) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from landscape.pricing.blocks import (
     largest_price,
     prices,
     projection_weights,
+    resolved_prices,
 )
 from landscape.pricing.branch import Supremum, supremum
 from landscape.pricing.relaxed import relaxed_supremum
@@ -20,5 +21,6 @@ __all__ = [
     "prices",
     "projection_weights",
     "relaxed_supremum",
+    "resolved_prices",
     "supremum",
 ]

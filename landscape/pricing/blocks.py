@@ -101,6 +101,35 @@ def largest_price(
     return magnified(best, exponent), where
 
 
+def resolved_prices(program: Program, nu: Floats, masks: Floats, tied: NDArray[np.bool_]) -> Floats:
+    r"""Bound, for every block, the prices of all patterns that differ from it on its ties only.
+
+    With :math:`λ_k = |ν_k| (1 − D_k)` on a tied row resolved on and :math:`|ν_k| D_k` off, a
+    pattern's price is at most :math:`\|s X^⊤Dν\|`, and a tie with s ν_k > 0 adds at most
+    :math:`s ν_k \|x_k\|`.
+
+    Args:
+        program: the blocks, of plain ReLU neurons.
+        nu: dual point, shape (n,).
+        masks: the D of every block, in [0, 1] on its ties and 0 or 1 elsewhere, shape (G, n).
+        tied: its ties, shape (G, n).
+
+    Returns:
+        Bounds, shape (G,), valid in floating point.
+    """
+    nu, exponent = _of_size_one(nu)
+    sides = program.atoms.signs[:, None] * nu
+    rest = (masks * sides) @ program.atoms.design
+    wrong = np.where(tied, np.maximum(sides, 0.0), 0.0)
+    weights = 2.0 * np.abs(nu) + wrong
+    bounds = _charged(program, rest, weights)
+    design, penalised = program.atoms.design, program.gauge.penalised
+    sizes = np.linalg.norm(design[:, penalised], axis=1)
+    sizes = sizes + np.abs(design[:, ~penalised]).sum(axis=1) * free_coordinate_radius(program)
+    bounds = bounds + (1.0 + len(nu) * EPSILON) * (wrong @ sizes)
+    return np.array([magnified(bound, exponent) for bound in bounds])
+
+
 def _of_size_one(nu: Floats) -> tuple[Floats, int]:
     """Return ν over the power of two that brings it to size one, and its exponent."""
     exponent = exponent_of(nu)
