@@ -119,10 +119,7 @@ class Path:
             raise BadInput(f"position is {position}: it must lie in [0, {len(self.pieces)}].")
         number = min(int(position), len(self.pieces) - 1)
         found = self.pieces[number].at(np.array([position - number]))
-        architecture = self.problem.architecture
-        return Network(
-            architecture, architecture.without_padding({k: v[0] for k, v in found.items()})
-        )
+        return _network(self.problem, {k: v[0] for k, v in found.items()})
 
 
 def connect(
@@ -186,9 +183,15 @@ def prune(problem: Problem, network: torch.nn.Module | Parameters) -> Network:
         )
     balanced = _balance(problem, read(problem, network)).end
     pieces = prunings(problem, balanced)
-    architecture = problem.architecture
-    found = pieces[-1].end if pieces else balanced
-    return Network(architecture, architecture.without_padding(found))
+    return _network(problem, pieces[-1].end if pieces else balanced)
+
+
+def _network(problem: Problem, parameters: Parameters) -> Network:
+    """Return the network of the neurons that have an output."""
+    used = parameters["output"] != 0
+    return Network(
+        problem.architecture, {k: v[used] if v.ndim else v for k, v in parameters.items()}
+    )
 
 
 def _rise(problem: Problem, pieces: list[Piece]) -> float:

@@ -216,7 +216,7 @@ class Classifier:
             clarke=clarke,
             wrong=wrong,
             balance=balance,
-            neurons=int(point.theta.reshape(len(point.theta), -1).any(axis=1).sum()),
+            neurons=int(_used(point.theta).sum()),
             kinks=self._on_kinks(point),
             own=own,
             own_bound=own_bound,
@@ -452,7 +452,7 @@ def resolved(problem: Problem, point: ConvexPoint) -> tuple[ConvexPoint, bool]:
     masks, gates, signs, theta = [], [], [], []
     for side in (1.0, -1.0):
         mine = program.atoms.signs == side
-        own = program.patterns.take(program.atoms.index[mine])
+        own = program.patterns[program.atoms.index[mine]]
         # Merging may have put two neurons of one pattern together; the pattern comes first here.
         all_ = own.union(arrangements.of(point.theta[mine & few], design))
         masks.append(np.asarray(all_))
@@ -538,6 +538,11 @@ def _same(a: ConvexPoint, b: ConvexPoint, tolerance: float) -> bool:
 
 def _blocks(point: ConvexPoint) -> Floats:
     """Return (sign, u) of the non-zero blocks, shape (m, 1 + p)."""
-    theta = point.theta.reshape(len(point.theta), -1)
-    used = theta.any(axis=1)
-    return np.column_stack([point.program.atoms.signs[used], theta[used]])
+    used = _used(point.theta)
+    size = int(np.prod(point.theta.shape[1:]))
+    return np.column_stack([point.program.atoms.signs[used], point.theta[used].reshape(-1, size)])
+
+
+def _used(theta: Floats) -> NDArray[np.bool_]:
+    """Which blocks are not zero, shape (G,)."""
+    return theta.any(axis=tuple(range(1, theta.ndim)))

@@ -130,8 +130,8 @@ class Architecture(ABC):
 
         Returns:
             ``(clarke, wrong, balance)``, one entry a neuron that is not zero: the Clarke residual
-            divided by β (and one more for a free output bias), the largest wrong-signed tie divided by max|ν| (see
-            `landscape.clarke`), and |‖w‖ − |a|| / max(‖w‖, |a|).
+            divided by β (and one more for a free output bias), the largest wrong-signed tie divided
+            by max|ν| (see `landscape.clarke`), and |‖w‖ − |a|| / max(‖w‖, |a|).
         """
 
     @abstractmethod

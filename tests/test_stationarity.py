@@ -1,0 +1,269 @@
+"""Verdicts on networks against enumeration, Clarabel and points constructed to mislead."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import planted
+
+from landscape import arrangements, classify, polish, solve, train
+from landscape.architectures import GatedReLU, TwoLayer
+from landscape.clarke import settled_masks, ties
+from landscape.errors import BadInput
+from landscape.network import Network
+from landscape.pricing import prices, resolved_prices
+from landscape.problem import Problem
+from landscape.solvers import reference
+from landscape.stationarity import (
+    CLARKE,
+    GLOBAL,
+    MOVING,
+    SPURIOUS,
+    UNDECIDED,
+    Classifier,
+    both_signs,
+    distinct,
+    resolved,
+)
+
+
+def small(seed, n=12, d=2, bias="none", loss="squared", beta=0.2):
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    if loss != "squared":
+        y = np.where(y > 0, 1.0, -1.0)
+    return Problem(X, y, beta, loss=loss, architecture=TwoLayer(bias=bias))
+
+
+def stationary(problem, widths=(2, 3, 5), seeds=range(3), scale=1.0):
+    runs = train(problem, list(widths), seeds, "lbfgs", steps=60, scale=scale)
+    return polish(problem, runs).networks
+
+
+def only_clarke():
+    """Zero Clarke residual, yet one side of the kink descends."""
+    X = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]])
+    w, nu = np.array([1.0, 0.0]), np.array([0.3, 0.4, 0.2])
+    problem = Problem(X, np.maximum(X @ w, 0) + nu, 0.5)
+    values = {"hidden": torch.tensor([[1.0, 0.0]]).double(), "output": torch.ones(1).double()}
+    return problem, Network(problem.architecture, values)
+
+
+def test_a_point_that_is_only_clarke_stationary_is_caught_with_a_way_down():
+    problem, network = only_clarke()
+    found = classify(problem, network)
+    assert found.verdict == CLARKE
+    assert found.objective == pytest.approx(0.645)
+    assert found.clarke <= 1e-15
+    assert found.own == pytest.approx(0.6154, abs=5e-5)
+    judge = Classifier(problem)
+    escape = judge.escape(network)
+    assert escape is not None and escape.objective < found.objective
+    kink = judge._off_a_kink(found.point, found.nu)
+    assert kink is not None and kink.kind == "kink"
+    # The rate is the slope of the objective along the step, in the coordinates |a| w.
+    after = problem.architecture.lift(problem, kink.network.values)
+    step = after.theta[0] - found.point.theta[0]
+    near = found.point.theta[0] + 1e-6 * step / np.linalg.norm(step)
+    slope = (problem.objective(one_neuron(near)) - found.objective) / 1e-6
+    assert float(slope) == pytest.approx(kink.rate, rel=1e-4)
+    assert problem.objective(kink.network) == pytest.approx(kink.objective, rel=1e-14)
+
+
+def one_neuron(u):
+    """The balanced network of one block u = |a| w, a > 0."""
+    size = np.linalg.norm(u) ** 0.5
+    return {"hidden": torch.tensor(u / size)[None], "output": torch.tensor([size])}
+
+
+def many_only_clarke(seed):
+    """Construct a network of one neuron on a kink: choose ν, then the targets that give it."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((12, 3))
+    w = rng.standard_normal(3)
+    X[0] -= (X[0] @ w) / (w @ w) * w
+    on = X @ w > 1e-9
+    nu = rng.standard_normal(12)
+    nu[0] = abs(nu[0])
+    beta = 0.5
+    # Solve sum over on of ν_k x_k + ½ ν_0 x_0 = β w/‖w‖ for ν on the open samples.
+    open_ = np.flatnonzero(on)
+    target = beta * w / np.linalg.norm(w) - 0.5 * nu[0] * X[0]
+    nu[open_] = np.linalg.lstsq(X[open_].T, target)[0]
+    problem = Problem(X, np.maximum(X @ w, 0) + nu, beta)
+    return problem, Network(problem.architecture, one_neuron(w))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_constructed_clarke_points_are_caught_and_left(seed):
+    problem, network = many_only_clarke(seed)
+    found = classify(problem, network)
+    assert found.verdict == CLARKE
+    assert found.own < found.objective * (1 - 1e-6)
+    kink = Classifier(problem)._off_a_kink(found.point, found.nu)
+    assert kink is not None and kink.objective < found.objective
+
+
+@pytest.mark.parametrize("bias", ["none", "penalised", "free"])
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_a_directionally_stationary_point_is_the_optimum_of_its_own_signed_program(bias, loss):
+    problem = small(3, bias=bias, loss=loss)
+    lower = 0
+    for network in stationary(problem):
+        found = classify(problem, network)
+        assert found.clarke <= 1e-7 and found.wrong <= 1e-7
+        assert 0 <= found.own_gap <= 1e-7
+        own, every = resolved(problem, found.point)
+        assert every
+        theirs = reference.solve_primal(own.program).value  # cvxpy and Clarabel
+        assert found.objective == pytest.approx(theirs, rel=1e-6)
+        assert own.program.value(own.theta, own.constant) == pytest.approx(
+            found.objective, rel=1e-12
+        )
+        unsigned = reference.solve_primal(both_signs(problem, found.point)).value
+        assert unsigned <= found.objective * (1 + 1e-7)
+        lower += unsigned < found.objective * (1 - 1e-4)
+    if loss == "squared" and bias == "none":
+        assert lower > 0  # the signs matter
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("bias", ["none", "penalised", "free"])
+def test_the_global_test_agrees_with_enumeration_both_ways(seed, bias):
+    problem = small(seed, n=9, bias=bias, beta=0.5)
+    every = arrangements.enumerate(problem.design)
+    optimum = solve(problem, every, tolerance=1e-10).objective
+    program = problem.architecture.program(problem, every)
+    assert optimum == pytest.approx(reference.solve_primal(program).value, rel=1e-7)  # Clarabel
+    judge = Classifier(problem)
+    for network in stationary(problem, widths=(1, 3, 12), seeds=range(2)):
+        found = judge(network)
+        assert found.verdict in (GLOBAL, SPURIOUS)
+        assert (found.verdict == GLOBAL) == (found.objective <= optimum * (1 + 1e-8))
+        assert found.bound <= optimum * (1 + 1e-9)
+
+
+def test_the_optimum_itself_is_global_and_nothing_leads_down_from_it():
+    problem = planted(30, 3)
+    solution = solve(problem, tolerance=1e-9)
+    judge = Classifier(problem, solution.certificate)
+    found = judge(solution.network())
+    assert found.verdict == GLOBAL
+    assert found.gap <= 1e-8
+    assert judge.escape(solution.network()) is None
+
+
+def test_escapes_lead_from_a_spurious_point_to_the_global_optimum():
+    problem = planted(25, 2)
+    optimum = solve(problem, tolerance=1e-9).objective
+    judge = Classifier(problem)
+    network = stationary(problem, widths=(1,), seeds=[0])[0]
+    assert judge(network).verdict == SPURIOUS
+    values = [problem.objective(network)]
+    for _ in range(40):
+        escape = judge.escape(network)
+        if escape is None:
+            break
+        assert escape.rate < 0
+        assert escape.objective < values[-1]
+        assert problem.objective(escape.network) == pytest.approx(escape.objective, rel=1e-13)
+        batch = {k: v.detach()[None] for k, v in escape.network.values.items()}
+        network = polish(problem, batch)[0]
+        values.append(problem.objective(network))
+    assert values[-1] == pytest.approx(optimum, rel=1e-6)
+    assert np.all(np.diff(values) < 0)
+
+
+def test_a_moved_network_is_not_stationary():
+    problem = small(1)
+    network = stationary(problem)[4]
+    values = {k: v.detach().clone() for k, v in network.values.items()}
+    values["hidden"] += 1e-4
+    found = classify(problem, Network(problem.architecture, values))
+    assert found.verdict == MOVING
+    assert found.own < found.objective
+    unbalanced = {"hidden": network.values["hidden"] * 2, "output": network.values["output"] / 2}
+    assert classify(problem, Network(problem.architecture, unbalanced)).verdict == MOVING
+
+
+def test_where_no_proof_ends_a_stationary_point_is_never_called_global():
+    problem = planted(40, 8)
+    for network in stationary(problem, widths=(3, 60), seeds=[0]):
+        found = classify(problem, network, effort=200)
+        assert found.verdict in (SPURIOUS, UNDECIDED)
+        assert found.own_gap <= 1e-7
+        assert found.bound <= found.objective
+
+
+@pytest.mark.parametrize("bias", ["none", "free"])
+def test_prices_of_all_resolutions_are_bounded_without_a_list(bias):
+    """Also where ties have the wrong sign, and for any shares."""
+    problem = small(5, n=14, d=3, bias=bias)
+    network = max(stationary(problem, widths=(6,)), key=lambda one: len(one.values["output"]))
+    point = problem.architecture.lift(problem, network.values)
+    tied = ties(problem.design, point.theta)
+    assert tied.any()
+    own, _ = resolved(problem, point)
+    rng = np.random.default_rng(0)
+    for trial in range(20):
+        nu = rng.standard_normal(14)
+        nu -= nu.mean()
+        masks = np.where(tied, rng.uniform(size=tied.shape), point.program.atoms.masks)
+        if trial % 2:
+            masks = settled_masks(
+                problem.design, point.program.gauge.penalised, point.theta,
+                point.program.atoms.signs, nu, problem.beta, tied,
+            )  # fmt: skip
+        bounds = resolved_prices(point.program, nu, masks, tied)
+        listed = prices(own.program, nu)
+        assert listed.max() <= bounds.max() * (1 + 1e-9)
+
+
+def test_points_are_one_up_to_permutation_rescaling_and_splitting():
+    problem = small(2)
+    network = stationary(problem, widths=(5,), seeds=[1])[0]
+    hidden, output = network.values["hidden"], network.values["output"]
+    same = [
+        {"hidden": hidden.flip(0), "output": output.flip(0)},
+        {"hidden": 2.0 * hidden, "output": 0.5 * output},
+        {
+            "hidden": torch.cat([hidden, hidden[:1]]) * 0.5**0.5,
+            "output": torch.cat([output, output[:1]]) * 2**0.5,
+        },
+    ]
+    same[2]["hidden"][1:-1] *= 2**0.5
+    same[2]["output"][1:-1] /= 2**0.5
+    same[2]["output"][[0, -1]] *= 0.5
+    other = {"hidden": hidden * 1.001, "output": output}
+    judge = Classifier(problem)
+    points = [judge(one) for one in (network, *same, other)]
+    group, first = distinct(points)
+    assert group.tolist() == [0, 0, 0, 0, 1]
+    assert first.tolist() == [0, 4]
+
+
+def test_gated_networks_have_the_same_verdicts():
+    base = small(4)
+    problem = Problem(base.X, base.y, 0.2, architecture=GatedReLU())
+    every = arrangements.enumerate(base.X)
+    best = classify(problem, solve(problem, every, tolerance=1e-10).network())
+    assert best.verdict == GLOBAL
+    some = solve(problem, every[:5], tolerance=1e-10).network()
+    found = classify(problem, some)
+    assert found.verdict == SPURIOUS
+    assert found.own_gap <= 1e-9
+    assert found.objective > best.objective
+    assert found.bound == pytest.approx(best.objective, rel=0.9)
+
+
+def test_what_is_no_point_is_refused():
+    problem, network = only_clarke()
+    with pytest.raises(BadInput, match="tolerance"):
+        classify(problem, network, tolerance=2.0)
+    broken = {k: v.detach() * float("nan") for k, v in network.values.items()}
+    with pytest.raises(BadInput, match="NaN"):
+        classify(problem, Network(problem.architecture, broken))
+    few = solve(problem, arrangements.sample(problem.X, 2, seed=0))
+    with pytest.raises(BadInput, match="floor"):
+        classify(problem, network, floor=few.certificate)
