@@ -53,7 +53,7 @@ def ours(problem: Problem, name: str, seed: int) -> tuple[float, float, Solution
     if name == "scaled_1000_50":  # a round costs as much as ten batched networks
         options = {"learning_rate": 1e-2, "scale": 0.3, "steps": 8000}
         start = train(problem, 200, range(10 * seed, 10 * seed + 10), "adam", **options).best
-        rounds = 3
+        rounds = 2
     elif len(problem.y) * problem.X.shape[1] > 1000:
         start = train(problem, 300, [seed], optimizer="lbfgs", steps=300)
     trained = time.perf_counter() - began

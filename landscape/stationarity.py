@@ -17,7 +17,7 @@ so the floor of the own program needs no list of the up to :math:`2^{p−1}` res
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -420,6 +420,70 @@ def classify(
     if isinstance(network, torch.nn.Module):
         return judge(network)
     return [judge(one) for one in network]
+
+
+@dataclass(frozen=True)
+class Census:
+    """Many networks of one problem, judged, as arrays over networks.
+
+    Attributes:
+        verdicts: positions in `VERDICTS`, shape (N,).
+        objectives, own, own_bounds, gaps, prices: of the networks (see `StationaryPoint`).
+        clarke, wrong: residuals relative to β, and wrong-signed ties.
+        neurons, kinks: blocks after merging, and how many of them lie on kinks.
+        group: which distinct point each network is (see `distinct`), −1 where not stationary.
+        scopes: of the lower bounds.
+    """
+
+    verdicts: NDArray[np.int64]
+    objectives: Floats
+    own: Floats
+    own_bounds: Floats
+    gaps: Floats
+    prices: Floats
+    clarke: Floats
+    wrong: Floats
+    neurons: NDArray[np.int64]
+    kinks: NDArray[np.int64]
+    group: NDArray[np.int64]
+    scopes: tuple[str, ...]
+
+    def share(self, verdict: str) -> float:
+        """Return the share of networks with a verdict."""
+        return float(np.mean(self.verdicts == VERDICTS.index(verdict)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that is numbers, by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scopes"}
+        return {name: np.asarray(values) for name, values in named.items()}
+
+
+def census(
+    judge: Classifier, networks: Iterable[torch.nn.Module], tolerance: float = 1e-6
+) -> Census:
+    """Judge many networks and tell which are the same point (see `distinct` for the tolerance)."""
+    points = [judge(network) for network in networks]
+    settled = [i for i, p in enumerate(points) if p.verdict in (GLOBAL, SPURIOUS, UNDECIDED)]
+    group = np.full(len(points), -1)
+    group[settled] = distinct([points[i] for i in settled], tolerance)[0]
+
+    def every(name: str) -> np.ndarray:
+        return np.array([getattr(point, name) for point in points])
+
+    return Census(
+        verdicts=np.array([VERDICTS.index(p.verdict) for p in points], dtype=np.int64),
+        objectives=every("objective"),
+        own=every("own"),
+        own_bounds=every("own_bound"),
+        gaps=every("gap"),
+        prices=every("price"),
+        clarke=every("clarke"),
+        wrong=every("wrong"),
+        neurons=every("neurons"),
+        kinks=every("kinks"),
+        group=group,
+        scopes=tuple(dict.fromkeys(point.scope for point in points)),
+    )
 
 
 def read(problem: Problem, network: torch.nn.Module | Parameters) -> Parameters:

@@ -138,3 +138,12 @@ def test_data_without_any_direction(bias):
     solution = solve(problem, tolerance=1e-6)
     expected = 0.5 * ((y - (y.mean() if bias == "free" else 0.0)) ** 2).sum()
     assert solution.objective == pytest.approx(expected, rel=1e-6)
+
+
+def test_where_rounds_run_out_there_is_a_bound_all_the_same():
+    sample = data.load("scaled", n=60, d=8)
+    problem = Problem(sample.X, sample.y, sample.beta)
+    solution = solve(problem, tolerance=1e-6, limit=1000, rounds=1, throw=False)
+    assert "above the tolerance" in solution.status
+    assert solution.certificate.scope == SEARCH
+    assert 0 < solution.certificate.relaxed <= solution.objective

@@ -130,11 +130,12 @@ def supremum(
         settled = max(settled, float(frontier.bound[closed].max(initial=0.0)))
         frontier = frontier.take(~closed)
     bound = max(settled, float(frontier.bound.max(initial=0.0)))
-    exact = bool(bound <= limit)  # not so for NaN
+    known = bound <= limit  # not so for NaN
     bound, direction = magnified(bound, form.exponent), form.lift @ where
     direction[len(direction) - free_bias :] *= 2.0**form.stretch
     attained = float(np.ldexp(best, form.exponent))
-    return Supremum(bound, attained, direction, sign, exact and np.isfinite(bound), done)
+    exact = bool(known and np.isfinite(bound))
+    return Supremum(bound, attained, direction, sign, exact, done)
 
 
 @dataclass(frozen=True)

@@ -183,11 +183,13 @@ def _search_all(
     optimum, solved, ratio, history = generation.generate(
         problem, first, tolerance, seed, everything, warm, rounds, device, throw
     )
-    if proofs and proofs[-1].scope == EXACT:
+    if not proofs:  # the rounds ran out: what is returned gets its lower bound all the same
+        everything(optimum.nu, problem.beta)
+    if proofs[-1].scope == EXACT:
         return _finish(problem, solved, optimum, proofs[-1], history, tolerance, throw)
     reached = lower_bound_at(solved, optimum.nu, max(ratio, 1.0))
     bound = Bound(*reached, ratio, SEARCH, arrangements.count(*_size(problem)))
-    relaxed = max((proof.value for proof in proofs), default=-np.inf)
+    relaxed = max(proof.value for proof in proofs)
     climbs = sum(entry["climbs"] for entry in history[-3:])
     return _finish(
         problem, solved, optimum, bound, history, tolerance, throw, relaxed=relaxed, climbs=climbs
