@@ -264,9 +264,9 @@ class Classifier:
     def _prices(self, point: ConvexPoint, nu: Floats) -> tuple[float, Bound]:
         """Return the largest price found over all patterns, divided by β, and the lower bound."""
         beta = self.problem.beta
-        if self.every is None:
-            bound = bound_over(point.program, nu)
-            return bound.ratio, bound
+        if self.every is None:  # only its own patterns can be priced, which bounds nothing
+            own = bound_over(point.program, nu)
+            return own.ratio, self._better(own._replace(value=-np.inf, ratio=np.inf))
         if self.every.enumerated:
             bound = self.every(nu)
             return bound.ratio, self._better(bound)

@@ -196,6 +196,17 @@ def test_where_no_proof_ends_a_stationary_point_is_never_called_global():
         assert found.bound <= found.objective
 
 
+def test_own_patterns_alone_prove_nothing_global():
+    base = small(4, n=30, d=4)
+    problem = Problem(base.X, base.y, 0.2, architecture=GatedReLU())
+    own = arrangements.sample(base.X, 5, seed=0)
+    network = solve(problem, own, tolerance=1e-10).network()
+    found = classify(problem, network, effort=10)
+    assert found.verdict == UNDECIDED
+    assert found.bound == -np.inf
+    assert found.own_gap <= 1e-9
+
+
 @pytest.mark.parametrize("bias", ["none", "free"])
 def test_prices_of_all_resolutions_are_bounded_without_a_list(bias):
     """Also where ties have the wrong sign, and for any shares."""

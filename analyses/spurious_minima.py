@@ -1,0 +1,152 @@
+"""Census of stationary points: how many, which are global, and how width removes the rest.
+
+A cell is one data set, one optimiser and one scale of initialisation: networks of every width and
+seed are trained in one batch, polished to directionally stationary points, and judged against the
+certified optimum over all patterns.  Points are counted as one up to permutation, positive
+rescaling and splitting of neurons.  The theory's widths are marked: m*, the neurons of the optimum
+found (from there on a global optimum fits), and n + m* (from there on a path that never rises leads
+from anywhere to it; Wang, Lacotte & Pilanci 2022).  Polishing merges neurons of one pattern, so a
+stationary point of a wide network has spare neurons, and an escape through a new one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from analyses import sweep
+from landscape import figures, polish, solve, train
+from landscape.solvers import generation
+from landscape.stationarity import GLOBAL, MOVING, SPURIOUS, Classifier, census
+from landscape.training import batched, polishing
+
+VERSIONS = {
+    "spurious_minima": 1,
+    "train": batched.VERSION,
+    "polish": polishing.VERSION,
+    "generation": generation.VERSION,
+}
+SUMMARY = (
+    "data", "n", "d", "beta", "optimizer", "scale", "networks", "optimum", "scope",
+    "optimal_neurons", "global", "spurious", "not_stationary", "distinct", "on_kinks",
+    "widest_spurious", "widest_median_gap",
+)  # fmt: skip
+FLOOR = 1e-9
+"""Gaps below this are drawn at it."""
+
+
+def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train, polish and judge the networks of one data set, optimiser and scale."""
+    sample, problem = sweep.problem(cfg)
+    problem = problem.replace(beta=problem.beta * cfg.factor)
+    widths = list(cfg.widths)
+    runs = train(
+        problem,
+        width=widths,
+        seeds=range(cfg.seeds),
+        optimizer=cfg.optimizer.name,
+        steps=cfg.optimizer.steps,
+        scale=cfg.initial,
+        **cfg.optimizer.options,
+    )
+    solution = solve(problem, tolerance=1e-9)
+    judge = Classifier(problem, solution.certificate, tolerance=1e-7)
+    found = census(judge, polish(problem, runs).networks)
+    by_width = found.verdicts.reshape(len(widths), -1)
+    group = found.group.reshape(len(widths), -1)
+    row = {
+        "data": sample.name,
+        "n": problem.X.shape[0],
+        "d": problem.X.shape[1],
+        "beta": problem.beta,
+        "optimizer": cfg.optimizer.get("label", cfg.optimizer.name),
+        "scale": cfg.initial,
+        "networks": len(found.verdicts),
+        "seeds": cfg.seeds,
+        "optimum": solution.objective,
+        "dual": solution.certificate.dual,
+        "scope": solution.certificate.scope,
+        "optimal_neurons": solution.active,
+        "global": found.share(GLOBAL),
+        "spurious": found.share(SPURIOUS),
+        "not_stationary": found.share(MOVING),
+        "distinct": int(found.group.max(initial=-1) + 1),
+        "on_kinks": int((found.kinks > 0).sum()),
+        "widest_spurious": float(np.mean(by_width[-1] == 1)),
+        "widest_median_gap": float(np.median(found.gaps.reshape(len(widths), -1)[-1])),
+    }
+    arrays = {
+        "widths": np.asarray(widths),
+        "distinct": np.array([len(set(g[g >= 0].tolist())) for g in group]),
+        **found.arrays(),
+    }
+    return row, arrays
+
+
+def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
+    """Draw a column a problem: share of global points, gaps, distinct points, neurons."""
+    problems = list(dict.fromkeys(zip(table["data"], table["n"], table["d"], strict=True)))
+    with figures.style():
+        fig = figures.new(figures.ICML_DOUBLE, 6.4)
+        axes = fig.subplots(4, len(problems), squeeze=False, sharex="col")
+        for column, (name, n, d) in zip(axes.T, problems, strict=True):
+            cells = table[(table["data"] == name) & (table["n"] == n) & (table["d"] == d)]
+            for _, row in cells.iterrows():
+                _lines(column, row, store.arrays(row["key"]))
+            first = cells.iloc[0]
+            m_star = int(cells["optimal_neurons"].min())
+            for ax in column:
+                ax.axvline(m_star, color="0.5", lw=0.7, ls=":")
+                ax.axvline(n + m_star, color="0.5", lw=0.7, ls="-.")
+            column[0].set_title(
+                f"{name} (n = {n}, d = {d})\nβ = {first['beta']:.2g}; {first['scope']}"
+            )
+            top = column[0]
+            top.set_ylim(-0.03, 1.18)
+            for x, text in ((m_star, f"m* = {m_star}"), (n + m_star, f"n + m* = {n + m_star}")):
+                top.annotate(
+                    text, (x, 1.17), fontsize=6, color="0.35", ha="right", va="top", rotation=90,
+                    xytext=(-1, 0), textcoords="offset points",
+                )  # fmt: skip
+            column[2].set_yscale("log", base=2)
+            column[-1].set_yscale("log", base=2)
+            widths = store.arrays(first["key"])["widths"]
+            column[-1].set_xscale("log", base=2)
+            column[-1].set_xticks(list(widths), [f"{w}" for w in widths])
+            column[-1].set_xlabel("width")
+            for ax in (column[2], column[3]):
+                ticks = [t for t in (1, 2, 4, 8, 16, 32, 64) if t <= ax.get_ylim()[1]]
+                ax.set_yticks(ticks, [f"{t}" for t in ticks])
+            figures.gap_axis(column[1], FLOOR)
+        seeds = int(table["seeds"].iloc[0])
+        labels = (
+            "share of global\noptima",
+            "gap above the floor\n(median, IQR)",
+            f"distinct points\n(of {seeds} seeds)",
+            "neurons after\nmerging (median)",
+        )
+        for ax, label in zip(axes[:, 0], labels, strict=True):
+            ax.set_ylabel(label)
+        figures.legend(fig, axes, ncols=4)
+    return {"spurious_minima": fig}
+
+
+def _lines(column: Any, row: Any, arrays: Any) -> None:
+    """Add one optimiser at one scale of initialisation to a column."""
+    widths, count = arrays["widths"], len(arrays["widths"])
+    look = {**figures.method(row["optimizer"])}
+    look["label"] = f"{look['label']}, initial scale {row['scale']:g}"
+    look["ls"] = "-" if row["scale"] >= 1 else "--"
+    shares = (arrays["verdicts"].reshape(count, -1) == 0).mean(axis=1)
+    column[0].plot(widths, shares, **look)
+    gaps = np.maximum(arrays["gaps"].reshape(count, -1), FLOOR)
+    low, middle, high = np.quantile(gaps, [0.25, 0.5, 0.75], axis=1)
+    column[1].plot(widths, middle, **look)
+    column[1].fill_between(widths, low, high, color=look["color"], alpha=0.12, lw=0)
+    column[2].plot(widths, np.maximum(arrays["distinct"], 1), **look)
+    column[3].plot(widths, np.median(arrays["neurons"].reshape(count, -1), axis=1), **look)
+
+
+if __name__ == "__main__":
+    sweep.main(__file__)
