@@ -6,7 +6,8 @@ certified optimum over all patterns.  Points are counted as one up to permutatio
 rescaling and splitting of neurons.  The theory's widths are marked: m*, the neurons of the optimum
 found (from there on a global optimum fits), and n + m* (from there on a path that never rises leads
 from anywhere to it; Wang, Lacotte & Pilanci 2022).  Polishing merges neurons of one pattern, so a
-stationary point of a wide network has spare neurons, and an escape through a new one.
+stationary point of a wide network has spare neurons, and an escape through a new one.  From random
+networks of the largest width that path is built and measured: balance, prune, straight line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import figures, polish, solve, train
+from landscape import connect, figures, polish, solve, train
 from landscape.solvers import generation
 from landscape.stationarity import GLOBAL, MOVING, SPURIOUS, Classifier, census
 from landscape.training import batched, polishing
@@ -30,7 +31,7 @@ VERSIONS = {
 SUMMARY = (
     "data", "n", "d", "beta", "optimizer", "scale", "networks", "optimum", "scope",
     "optimal_neurons", "global", "spurious", "not_stationary", "distinct", "on_kinks",
-    "widest_spurious", "widest_median_gap",
+    "widest_spurious", "widest_median_gap", "paths", "largest_rise", "rise_bound",
 )  # fmt: skip
 FLOOR = 1e-9
 """Gaps below this are drawn at it."""
@@ -53,6 +54,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     solution = solve(problem, tolerance=1e-9)
     judge = Classifier(problem, solution.certificate, tolerance=1e-7)
     found = census(judge, polish(problem, runs).networks)
+    paths = _paths(problem, solution, widths[-1], cfg)
     by_width = found.verdicts.reshape(len(widths), -1)
     group = found.group.reshape(len(widths), -1)
     row = {
@@ -75,25 +77,58 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "on_kinks": int((found.kinks > 0).sum()),
         "widest_spurious": float(np.mean(by_width[-1] == 1)),
         "widest_median_gap": float(np.median(found.gaps.reshape(len(widths), -1)[-1])),
+        "paths": cfg.paths,
+        "largest_rise": float(paths["rises"].max()),
+        "rise_bound": float(paths["rise_bounds"].max()),
     }
     arrays = {
         "widths": np.asarray(widths),
         "distinct": np.array([len(set(g[g >= 0].tolist())) for g in group]),
         **found.arrays(),
+        **paths,
     }
     return row, arrays
+
+
+def _paths(problem: Any, solution: Any, width: int, cfg: Any) -> dict[str, np.ndarray]:
+    """Measure the constructive path from random networks to the optimum.
+
+    Rises are relative to the objective at the start: the largest on the way, on 41 points a
+    piece, and its bound.  For the drawing every path runs from 0 to 3: balance, all prunings, line.
+    """
+    draws = problem.architecture.initial(problem, width, range(cfg.paths), cfg.initial)
+    grid = np.linspace(0.0, 3.0, 91)
+    gaps, rises, bounds = [], [], []
+    for start in range(cfg.paths):
+        path = connect(problem, {k: v[start] for k, v in draws.items()}, solution.network())
+        where, values = path.objectives(41)
+        pieces = len(path.pieces)
+        stretched = np.where(where <= 1, where, 1 + (where - 1) / max(1, pieces - 2))
+        stretched = np.where(where <= pieces - 1, stretched, where - pieces + 3)
+        gaps.append(np.interp(grid, stretched, values / solution.certificate.dual - 1))
+        rises.append(np.max(values - np.minimum.accumulate(values)) / values[0])
+        bounds.append(path.rise / values[0])
+    return {
+        "path": grid,
+        "path_gaps": np.array(gaps),
+        "rises": np.array(rises),
+        "rise_bounds": np.array(bounds),
+    }
 
 
 def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     """Draw a column a problem: share of global points, gaps, distinct points, neurons."""
     problems = list(dict.fromkeys(zip(table["data"], table["n"], table["d"], strict=True)))
     with figures.style():
-        fig = figures.new(figures.ICML_DOUBLE, 6.4)
-        axes = fig.subplots(4, len(problems), squeeze=False, sharex="col")
-        for column, (name, n, d) in zip(axes.T, problems, strict=True):
+        fig = figures.new(figures.ICML_DOUBLE, 7.6)
+        above, below = fig.subfigures(2, 1, height_ratios=[4, 1.25])
+        axes = above.subplots(4, len(problems), squeeze=False, sharex="col")
+        ways = below.subplots(1, len(problems), squeeze=False, sharey=True)[0]
+        for column, way, (name, n, d) in zip(axes.T, ways, problems, strict=True):
             cells = table[(table["data"] == name) & (table["n"] == n) & (table["d"] == d)]
             for _, row in cells.iterrows():
                 _lines(column, row, store.arrays(row["key"]))
+            _along(way, cells, store)
             first = cells.iloc[0]
             m_star = int(cells["optimal_neurons"].min())
             for ax in column:
@@ -128,6 +163,7 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
         )
         for ax, label in zip(axes[:, 0], labels, strict=True):
             ax.set_ylabel(label)
+        ways[0].set_ylabel("objective / floor − 1\nalong the path")
         figures.legend(fig, axes, ncols=4)
     return {"spurious_minima": fig}
 
@@ -146,6 +182,23 @@ def _lines(column: Any, row: Any, arrays: Any) -> None:
     column[1].fill_between(widths, low, high, color=look["color"], alpha=0.12, lw=0)
     column[2].plot(widths, np.maximum(arrays["distinct"], 1), **look)
     column[3].plot(widths, np.median(arrays["neurons"].reshape(count, -1), axis=1), **look)
+
+
+def _along(ax: Any, cells: Any, store: Any) -> None:
+    """Draw the objective along the constructive paths, a line a start."""
+    rise = cells["largest_rise"].max()
+    for _, row in cells.iterrows():
+        arrays = store.arrays(row["key"])
+        ax.plot(
+            arrays["path"], np.maximum(arrays["path_gaps"].T, FLOOR), lw=0.5, alpha=0.5,
+            color=figures.method(row["optimizer"])["color"] if row["scale"] >= 1 else "0.6",
+        )  # fmt: skip
+    for place in (1, 2):
+        ax.axvline(place, color="0.8", lw=0.6, zorder=0)
+    ax.set_xticks([0.5, 1.5, 2.5], ["balance", "prune", "line to the optimum"])
+    ax.tick_params(axis="x", length=0)
+    ax.set_yscale("log")
+    ax.set_title(f"{cells['paths'].sum()} random starts; largest rise {max(rise, 0):.0e}")
 
 
 if __name__ == "__main__":
