@@ -28,8 +28,8 @@ VERSIONS = {
 }
 SUMMARY = (
     "data", "optimizer", "networks", "optimum", "scope", "stationary", "on_kinks", "global",
-    "spurious", "false_global", "false_spurious", "distinct", "largest_residual", "largest_own_gap", "raw_own_gap", "unsigned_lower",
-    "unsigned_median",
+    "spurious", "false_global", "false_spurious", "distinct", "largest_residual",
+    "largest_own_gap", "raw_own_gap", "unsigned_lower", "unsigned_median",
 )  # fmt: skip
 STATIONARY = 1e-7
 """Residual relative to β, and wrong-signed ties, up to which a point counts as stationary."""
