@@ -12,7 +12,7 @@ from analyses import pattern_sampling, scaling, solver_race, sweep
 from landscape import figures
 from landscape.store import Store
 
-NAMES = ("pattern_sampling", "scaling", "solver_race")
+NAMES = ("pattern_sampling", "scaling", "solver_race", "spurious_minima", "stationary_points")
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,33 @@ def test_records_of_other_projects_stand_at_their_ratio_to_our_time(smoke, tmp_p
     assert points["scnn"].get_xdata()[0] == pytest.approx(40 * ours)
     assert points["scnn"].get_ydata()[0] == 1e-2
     assert "scnn" in labels(drawn) and "landscape" not in labels(drawn)
+
+
+def test_polished_networks_are_their_own_convex_optima(smoke):
+    table, store, drawn = smoke["stationary_points"]
+    row = table.iloc[0]
+    assert row["stationary"] == row["networks"] == 6
+    assert row["largest_residual"] <= 1e-7 and 0 <= row["largest_own_gap"] <= 1e-6
+    assert row["raw_own_gap"] > row["largest_own_gap"]
+    assert row["false_global"] == row["false_spurious"] == 0
+    arrays = store.arrays(row["key"])
+    assert (arrays["objectives"] >= row["dual"]).all()
+    assert (arrays["unsigned"] >= 0).all() and len(arrays["unsigned"]) == 2
+    x, y = drawn["stationary_points"].axes[0].lines[1].get_data()
+    np.testing.assert_allclose(x, y, rtol=1e-6)  # on the diagonal
+
+
+def test_the_census_counts_points_and_its_paths_do_not_rise(smoke):
+    table, store, drawn = smoke["spurious_minima"]
+    row = table.iloc[0]
+    arrays = store.arrays(row["key"])
+    assert row["global"] + row["spurious"] + row["not_stationary"] <= 1
+    assert row["global"] == np.mean(arrays["gaps"] <= 1e-6)
+    assert 0 < row["distinct"] <= row["networks"] == 6
+    assert 0 <= row["largest_rise"] <= 1e-10 and 0 <= row["rise_bound"] <= 1e-8
+    assert arrays["path_gaps"].shape == (3, 91)
+    assert (np.diff(arrays["path_gaps"]) <= 1e-9).all()
+    assert drawn["spurious_minima"].axes[-1].get_xticklabels()[0].get_text() == "balance"
 
 
 @pytest.mark.parametrize(
