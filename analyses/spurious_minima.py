@@ -19,7 +19,7 @@ import numpy as np
 from analyses import sweep
 from landscape import connect, figures, polish, solve, train
 from landscape.solvers import generation
-from landscape.stationarity import GLOBAL, MOVING, SPURIOUS, Classifier, census
+from landscape.stationarity import GLOBAL, MOVING, SPURIOUS, VERDICTS, Classifier, census
 from landscape.training import batched, polishing
 
 VERSIONS = {
@@ -49,14 +49,17 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         optimizer=cfg.optimizer.name,
         steps=cfg.optimizer.steps,
         scale=cfg.initial,
+        throw=False,  # a run that diverges is counted, and left out
         **cfg.optimizer.options,
     )
     solution = solve(problem, tolerance=1e-9)
     judge = Classifier(problem, solution.certificate, tolerance=1e-7)
-    found = census(judge, polish(problem, runs).networks)
+    polished = polish(problem, runs)
+    finite = np.flatnonzero(np.isfinite(runs.objectives))
+    found = census(judge, [polished[i] for i in finite])
     paths = _paths(problem, solution, widths[-1], cfg)
-    by_width = found.verdicts.reshape(len(widths), -1)
-    group = found.group.reshape(len(widths), -1)
+    width = np.asarray(runs.widths)[finite]
+    at = [np.flatnonzero(width == one) for one in widths]
     row = {
         "data": sample.name,
         "n": problem.X.shape[0],
@@ -75,15 +78,16 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "not_stationary": found.share(MOVING),
         "distinct": int(found.group.max(initial=-1) + 1),
         "on_kinks": int((found.kinks > 0).sum()),
-        "widest_spurious": float(np.mean(by_width[-1] == 1)),
-        "widest_median_gap": float(np.median(found.gaps.reshape(len(widths), -1)[-1])),
+        "widest_spurious": float(np.mean(found.verdicts[at[-1]] == VERDICTS.index(SPURIOUS))),
+        "widest_median_gap": float(np.median(found.gaps[at[-1]])),
         "paths": cfg.paths,
         "largest_rise": float(paths["rises"].max()),
         "rise_bound": float(paths["rise_bounds"].max()),
     }
     arrays = {
         "widths": np.asarray(widths),
-        "distinct": np.array([len(set(g[g >= 0].tolist())) for g in group]),
+        "width": width,
+        "distinct": np.array([len({*found.group[one].tolist()} - {-1}) for one in at]),
         **found.arrays(),
         **paths,
     }
@@ -120,8 +124,8 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     """Draw a column a problem: share of global points, gaps, distinct points, neurons."""
     problems = list(dict.fromkeys(zip(table["data"], table["n"], table["d"], strict=True)))
     with figures.style():
-        fig = figures.new(figures.ICML_DOUBLE, 7.6)
-        above, below = fig.subfigures(2, 1, height_ratios=[4, 1.25])
+        fig = figures.new(figures.ICML_DOUBLE, 7.8)
+        above, below = fig.subfigures(2, 1, height_ratios=[4, 1.35])
         axes = above.subplots(4, len(problems), squeeze=False, sharex="col")
         ways = below.subplots(1, len(problems), squeeze=False, sharey=True)[0]
         for column, way, (name, n, d) in zip(axes.T, ways, problems, strict=True):
@@ -170,18 +174,18 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
 
 def _lines(column: Any, row: Any, arrays: Any) -> None:
     """Add one optimiser at one scale of initialisation to a column."""
-    widths, count = arrays["widths"], len(arrays["widths"])
+    widths = arrays["widths"]
+    at = [arrays["width"] == one for one in widths]
     look = {**figures.method(row["optimizer"])}
     look["label"] = f"{look['label']}, initial scale {row['scale']:g}"
     look["ls"] = "-" if row["scale"] >= 1 else "--"
-    shares = (arrays["verdicts"].reshape(count, -1) == 0).mean(axis=1)
-    column[0].plot(widths, shares, **look)
-    gaps = np.maximum(arrays["gaps"].reshape(count, -1), FLOOR)
-    low, middle, high = np.quantile(gaps, [0.25, 0.5, 0.75], axis=1)
+    column[0].plot(widths, [np.mean(arrays["verdicts"][one] == 0) for one in at], **look)
+    gaps = [np.quantile(np.maximum(arrays["gaps"][one], FLOOR), [0.25, 0.5, 0.75]) for one in at]
+    low, middle, high = np.array(gaps).T
     column[1].plot(widths, middle, **look)
     column[1].fill_between(widths, low, high, color=look["color"], alpha=0.12, lw=0)
     column[2].plot(widths, np.maximum(arrays["distinct"], 1), **look)
-    column[3].plot(widths, np.median(arrays["neurons"].reshape(count, -1), axis=1), **look)
+    column[3].plot(widths, [np.median(arrays["neurons"][one]) for one in at], **look)
 
 
 def _along(ax: Any, cells: Any, store: Any) -> None:
@@ -195,10 +199,12 @@ def _along(ax: Any, cells: Any, store: Any) -> None:
         )  # fmt: skip
     for place in (1, 2):
         ax.axvline(place, color="0.8", lw=0.6, zorder=0)
-    ax.set_xticks([0.5, 1.5, 2.5], ["balance", "prune", "line to the optimum"])
+    ax.set_xticks([0.5, 1.5, 2.5], ["balance", "prune", "line"])
     ax.tick_params(axis="x", length=0)
     ax.set_yscale("log")
-    ax.set_title(f"{cells['paths'].sum()} random starts; largest rise {max(rise, 0):.0e}")
+    ax.set_title(
+        f"{cells['paths'].sum()} random starts\nlargest rise {max(rise, 0):.0e} of the start"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 from analyses import sweep
 from landscape import figures, polish, solve, train
 from landscape.solvers import generation, restricted
-from landscape.stationarity import GLOBAL, SPURIOUS, VERDICTS, Classifier, both_signs, census
+from landscape.stationarity import GLOBAL, SPURIOUS, VERDICTS, Classifier, both_signs, summarise
 from landscape.training import batched, polishing
 
 VERSIONS = {
@@ -35,6 +35,10 @@ STATIONARY = 1e-7
 """Residual relative to β, and wrong-signed ties, up to which a point counts as stationary."""
 SAME = 1e-6
 """Relative excess over the certified optimum up to which an objective may count as global."""
+LEAST = 1e-8
+"""Excesses over the optimum below this are drawn at it: global optima."""
+NONE = 1e-8
+"""Decreases below this are drawn at it: none."""
 FLOOR = 1e-14
 """Gaps below this are drawn at it: rounding."""
 
@@ -48,14 +52,17 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         seeds=range(cfg.seeds),
         optimizer=cfg.optimizer.name,
         steps=cfg.optimizer.steps,
+        throw=False,  # a run that diverges is counted, and left out
         **cfg.optimizer.options,
     )
     solution = solve(problem, tolerance=1e-9)
     judge = Classifier(problem, solution.certificate, tolerance=STATIONARY)
-    raw = census(judge, runs.networks)
+    finite = np.flatnonzero(np.isfinite(runs.objectives))
+    some = finite[:: cfg.every]
+    raw = np.array([judge.own(runs[i]) for i in some])
     polished = polish(problem, runs)
-    points = [judge(network) for network in polished.networks]
-    after = census(judge, polished.networks)
+    points = [judge(polished[i]) for i in finite]
+    after = summarise(points)
     settled = (after.clarke <= STATIONARY) & (after.wrong <= STATIONARY)
     spurious = after.verdicts == VERDICTS.index(SPURIOUS)
     own_gaps = np.array([point.own_gap for point in points])
@@ -71,6 +78,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "beta": problem.beta,
         "optimizer": cfg.optimizer.get("label", cfg.optimizer.name),
         "networks": len(points),
+        "diverged": len(runs) - len(points),
         "optimum": solution.objective,
         "dual": solution.certificate.dual,
         "scope": solution.certificate.scope,
@@ -83,16 +91,18 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "distinct": int(after.group.max(initial=-1) + 1),
         "largest_residual": float(after.clarke[settled].max(initial=0.0)),
         "largest_own_gap": float(own_gaps[settled].max(initial=0.0)),
-        "raw_own_gap": float(np.median(1 - raw.own_bounds / raw.objectives)),
+        "raw_own_gap": float(np.median(1 - raw[:, 1] / runs.objectives[some])),
         "unsigned_lower": float(np.mean(unsigned > 1e-6)) if len(unsigned) else float("nan"),
         "unsigned_median": float(np.median(unsigned)) if len(unsigned) else float("nan"),
     }
     arrays = {
-        "widths": np.repeat(np.asarray(cfg.widths), cfg.seeds),
+        "widths": np.asarray(runs.widths)[finite],
         "own_gaps": own_gaps,
         "settled": settled,
         "unsigned": unsigned,
-        **{f"raw_{name}": values for name, values in raw.arrays().items()},
+        "raw_objectives": runs.objectives[some],
+        "raw_own": raw[:, 0],
+        "raw_own_bounds": raw[:, 1],
         **after.arrays(),
     }
     return row, arrays
@@ -106,9 +116,9 @@ def _unsigned(problem: Any, point: Any) -> float:
 
 def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     """Draw a row a data set: diagonal scatter, own gaps, signs, prices."""
-    names = list(dict.fromkeys(table["data"]))
+    names = list(dict.fromkeys(table["data"]))  # one problem each
     with figures.style():
-        fig = figures.new(figures.ICML_DOUBLE, 1.75 * len(names) + 0.4)
+        fig = figures.new(figures.ICML_DOUBLE, 1.6 * len(names) + 0.5)
         axes = fig.subplots(len(names), 4, squeeze=False)
         for row, name in zip(axes, names, strict=True):
             cells = table[table["data"] == name]
@@ -117,16 +127,17 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
             _signs(row[2], cells, store)
             _prices(row[3], cells, store)
             first = cells.iloc[0]
-            row[0].set_ylabel(f"{name} (n = {first['n']}, d = {first['d']})\nobjective / optimum")
+            shape = f"n = {int(first['n'])}, d = {int(first['d'])}"
+            row[0].set_ylabel(f"{name}\n{shape}\nexcess of objective")
         titles = (
-            "objective against the optimum\non its own signed patterns",
-            "gap to its own optimum",
-            "what the other sign\nof each pattern would gain",
-            "largest price over all patterns",
+            "excess over the\ncertified optimum",
+            "gap to its own\nconvex optimum",
+            "gain of the patterns'\nother signs",
+            "largest price over\nall patterns",
         )
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
-        labels = ("own optimum / optimum", "relative gap", "relative decrease", "price / β")
+        labels = ("excess of own optimum", "relative gap", "relative decrease", "price / β")
         for ax, label in zip(axes[-1], labels, strict=True):
             ax.set_xlabel(label)
         figures.legend(fig, axes, ncols=6)
@@ -134,32 +145,25 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
 
 
 def _diagonal(ax: Any, cells: Any, store: Any) -> None:
-    """Scatter objective against own optimum, both over the certified optimum: raw and polished."""
-    top = 1.0
+    """Scatter objective against own optimum, as excess over the certified optimum."""
+    low, high = 1.0, LEAST
     for _, row in cells.iterrows():
         arrays, look = store.arrays(row["key"]), figures.method(row["optimizer"])
-        floor = row["dual"]
-        ax.plot(
-            arrays["raw_own"] / floor, arrays["raw_objectives"] / floor, ls="none", marker="o",
-            ms=2.2, mfc="none", mew=0.5, color=look["color"], alpha=0.7,
-        )  # fmt: skip
-        ax.plot(
-            arrays["own_bounds"] / floor, arrays["objectives"] / floor, ls="none", marker=".",
-            ms=2.5, color=look["color"], label=look["label"],
-        )  # fmt: skip
-        top = max(top, float(arrays["raw_objectives"].max() / floor))
-    ax.plot([1.0, top], [1.0, top], color="0.6", lw=0.7, zorder=0)
-    ax.axhline(1.0, color="black", lw=0.7, ls="--", label="certified optimum")
+        raw = [
+            np.maximum(arrays[f"raw_{k}"] / row["dual"] - 1, LEAST) for k in ("own", "objectives")
+        ]
+        after = [
+            np.maximum(arrays[k] / row["dual"] - 1, LEAST) for k in ("own_bounds", "objectives")
+        ]
+        style = {"ls": "none", "color": look["color"]}
+        ax.plot(*raw, marker="o", ms=2.4, mfc="none", mew=0.5, **style)
+        ax.plot(*after, marker=".", ms=3, label=look["label"], **style)
+        low, high = min(low, after[0].min()), max(high, raw[1].max(), after[1].max())
+    ax.plot([low, high], [low, high], color="0.6", lw=0.7, zorder=0)
     ax.plot([], [], "o", ms=2.5, mfc="none", mew=0.6, color="0.3", label="as trained")
     ax.plot([], [], ".", ms=4, color="0.3", label="polished")
-    for scale in (ax.set_xscale, ax.set_yscale):
-        scale("log")
-    plain = [1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500]
-    inside = [v for v in plain if v <= 1.1 * top]
-    kept = inside if len(inside) <= 6 else [v for v in (1, 2, 5, 20, 100, 500) if v <= 1.1 * top]
-    for axis in (ax.set_xticks, ax.set_yticks):
-        axis(kept, [f"{v:g}" for v in kept])
-        axis([], minor=True)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
 
 
 def _own_gaps(ax: Any, cells: Any, store: Any) -> None:
@@ -187,10 +191,12 @@ def _signs(ax: Any, cells: Any, store: Any) -> None:
         if len(values):
             share = np.arange(1, len(values) + 1) / len(values)
             ax.step(
-                np.maximum(values, 1e-9), share, where="post",
+                np.maximum(values, NONE), share, where="post",
                 color=figures.method(row["optimizer"])["color"],
             )  # fmt: skip
     ax.set_xscale("log")
+    ax.set_xlim(NONE / 2, 1.5)
+    ax.axvspan(NONE / 2, NONE, color="0.88", lw=0, zorder=0)
     ax.set_ylim(0, 1.02)
     ax.set_ylabel("share of\nspurious points")
 

@@ -106,7 +106,9 @@ class AllPatterns:
             return bound_over(self.program, nu, scope=EXACT)
         return self.searched(nu)[0]
 
-    def searched(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Supremum | None]:
+    def searched(
+        self, nu: Floats, target: float = 0.0, tolerance: float = 1e-9
+    ) -> tuple[Bound, Supremum | None]:
         """Return the bound by branch and bound, and what it found.
 
         Where its first cones alone would use up much of the effort it is not tried; where it does
@@ -115,13 +117,16 @@ class AllPatterns:
         Args:
             nu: dual point, shape (n,).
             target: prices up to this need not be told apart.
+            tolerance: relative accuracy asked of a largest price above it.
         """
         design, program = self.problem.design, self.program
         free = bool((~program.gauge.penalised).any())
         nu = _dual_point(program, nu)
         found, bound = None, np.inf
         if FIRST * 2 ** (self.rank + 1) <= self.effort:
-            found = supremum(design, nu, free_bias=free, target=target, nodes=self.effort)
+            found = supremum(
+                design, nu, free_bias=free, target=target, tolerance=tolerance, nodes=self.effort
+            )
             bound = found.bound
         exact = found is not None and found.exact
         if not exact and not free:

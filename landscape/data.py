@@ -171,6 +171,12 @@ def scaled(n: int = 200, d: int = 10, seed: int = 0) -> Any:
     return X, y, 0.001 * n, *_fresh(rng, W.T, a, 0.1)
 
 
+def noise(n: int = 20, d: int = 4, seed: int = 0) -> Any:
+    """Return X and y that have nothing to do with each other, β = 0.03 √n; no test samples."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)), rng.standard_normal(n), 0.03 * n**0.5, None, None
+
+
 def _fresh(rng: np.random.Generator, W: Floats, a: Floats, noise: float) -> tuple[Floats, Floats]:
     """Return 1000 new samples of a teacher with hidden weights W (k, d) and outputs a."""
     X = rng.standard_normal((1000, W.shape[1]))
@@ -232,7 +238,7 @@ def line(points: str = "opt") -> Any:
 
 
 MADE: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (planted, scaled, toy_sqrt3, kgon, spirals, line)
+    f.__name__: f for f in (planted, scaled, noise, toy_sqrt3, kgon, spirals, line)
 }
 NAMES = (*REAL, *MADE, *REMOTE)
 

@@ -65,6 +65,9 @@ VERDICTS = (GLOBAL, SPURIOUS, UNDECIDED, CLARKE, MOVING)
 
 CELLS = 512
 """Resolutions of one neuron's kinks that are listed for the own program's optimum."""
+ROUGH = 1e-3
+"""Relative accuracy of prices that are known to be above β; its square is that of own optima of
+networks that are not stationary."""
 STARTS = 2000
 """Directions from which neurons that price above β are sought."""
 
@@ -228,6 +231,11 @@ class Classifier:
             nu=nu,
         )
 
+    def own(self, network: torch.nn.Module | Parameters) -> tuple[float, float]:
+        """Return optimum and lower bound of the program over a network's own signed patterns."""
+        point = self.problem.architecture.lift(self.problem, read(self.problem, network))
+        return self._own(point, residual(point), directional=False)
+
     def _on_kinks(self, point: ConvexPoint) -> int:
         """Count the neurons that lie on kinks."""
         if not self.problem.architecture.plain_neurons:
@@ -242,8 +250,9 @@ class Classifier:
         if directional and relative_gap(point.value, bound, at_zero) <= self.tolerance:
             return point.value, bound  # the point itself is the optimum, and proved to be
         own, every = resolved(self.problem, point)
+        accuracy = self.tolerance / 10 if directional else ROUGH**2
         found = restricted.minimise(
-            own.program, self.tolerance / 10, throw=False, start=(own.theta, own.constant)
+            own.program, accuracy, throw=False, start=(own.theta, own.constant)
         )
         if every:  # else only the first bound covers the resolutions that are not listed
             bound = max(bound, bound_over(own.program, found.nu, found.multipliers).value)
@@ -270,7 +279,9 @@ class Classifier:
         if self.every.enumerated:
             bound = self.every(nu)
             return bound.ratio, self._better(bound)
-        bound, found = self.every.searched(nu, target=beta)
+        # With a floor at hand, how far a price lies above β matters only roughly.
+        accuracy = 1e-9 if self.floor is None else ROUGH
+        bound, found = self.every.searched(nu, beta, accuracy)
         price = 0.0 if found is None else found.attained / beta
         if bound.scope != EXACT:
             for side in (1.0, -1.0):
@@ -462,7 +473,11 @@ def census(
     judge: Classifier, networks: Iterable[torch.nn.Module], tolerance: float = 1e-6
 ) -> Census:
     """Judge many networks and tell which are the same point (see `distinct` for the tolerance)."""
-    points = [judge(network) for network in networks]
+    return summarise([judge(network) for network in networks], tolerance)
+
+
+def summarise(points: Sequence[StationaryPoint], tolerance: float = 1e-6) -> Census:
+    """Return the census of points that have been judged."""
     settled = [i for i, p in enumerate(points) if p.verdict in (GLOBAL, SPURIOUS, UNDECIDED)]
     group = np.full(len(points), -1)
     group[settled] = distinct([points[i] for i in settled], tolerance)[0]
