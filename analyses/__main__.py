@@ -38,7 +38,8 @@ def main(arguments: list[str]) -> int:
     for one in known if name == "all" else [name]:
         began = time.perf_counter()
         try:
-            status = sweep.run(one, overrides)
+            spread = name == "all" and sweep.spreads(one, overrides)
+            status = sweep.run(one, [*overrides, *(["launcher=joblib"] if spread else [])])
         except Exception:  # one that breaks must not keep the others from running
             traceback.print_exc()
             status = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import os
 import re
 import sys
 import threading
@@ -82,6 +83,14 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
     except BadInput as refusal:
         print(f"{name}: {refusal}", file=sys.stderr)
         return 2
+
+
+def spreads(name: str, overrides: list[str], conf: Path = CONF) -> bool:
+    """Return whether an analysis gains from all cores: not timed, not tiny, no launcher chosen."""
+    if any(o.startswith(("launcher=", "scale=smoke", "-")) for o in overrides):
+        return False
+    single = [o for o in overrides if not _is_sweep(o)]
+    return (os.cpu_count() or 1) > 1 and not _compose(name, single, conf).timed
 
 
 def problem(cfg: Any) -> tuple[data.Dataset, Problem]:

@@ -297,3 +297,13 @@ def test_every_configuration_composes(group):
     for file in (ROOT / "conf" / group).glob("*.yaml"):
         cfg = sweep._compose("optimality_gap", [f"{group}={file.stem}"], ROOT / "conf")
         assert cfg[group]["name"]
+
+
+def test_all_analyses_spread_over_cores_unless_they_are_timed(monkeypatch):
+    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 2)
+    assert sweep.spreads("optimality_gap", ["scale=quick"])
+    assert not sweep.spreads("scaling", ["scale=quick"])
+    assert not sweep.spreads("optimality_gap", ["scale=smoke"])
+    assert not sweep.spreads("optimality_gap", ["launcher=local"])
+    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 1)
+    assert not sweep.spreads("optimality_gap", [])
