@@ -250,10 +250,11 @@ class Classifier:
         if directional and relative_gap(point.value, bound, at_zero) <= self.tolerance:
             return point.value, bound  # the point itself is the optimum, and proved to be
         own, every = resolved(self.problem, point)
-        accuracy = self.tolerance / 10 if directional else ROUGH**2
-        found = restricted.minimise(
-            own.program, accuracy, throw=False, start=(own.theta, own.constant)
-        )
+        if directional:
+            start, accuracy = (own.theta, own.constant), self.tolerance / 10
+        else:  # far from it, and a start that is no good costs more than none
+            start, accuracy = None, ROUGH**2
+        found = restricted.minimise(own.program, accuracy, throw=False, start=start)
         if every:  # else only the first bound covers the resolutions that are not listed
             bound = max(bound, bound_over(own.program, found.nu, found.multipliers).value)
         return min(found.value, own.value), bound

@@ -13,7 +13,7 @@ from landscape.architectures import GatedReLU, TwoLayer
 from landscape.certificate import certify
 from landscape.errors import BadInput, NotConverged
 from landscape.problem import Problem
-from landscape.training import Runs, gradients, polish, train
+from landscape.training import Runs, batched, gradients, polish, train
 from landscape.training.optimizers import OPTIONS, orthogonalised
 
 PROBLEM = planted(20, 3)
@@ -196,9 +196,48 @@ def test_runs_survive_saving(tmp_path):
         Runs.load(tmp_path / "broken.npz")
 
 
+@pytest.mark.parametrize("name", ["momentum", "adam", "muon", "lbfgs"])
+def test_snapshots_are_where_shorter_training_ends(name):
+    """A constant rate has no horizon, so 7 steps of 20 are the 7 steps of a run of 7."""
+    course = dict(width=[2, 5], seeds=[0, 3], optimizer=name, schedule="constant")
+    runs = train(PROBLEM, **course, steps=20, snapshots=[20, 7, 0, 7])
+    assert runs.snapshot_steps.tolist() == [0, 7, 20]
+    start = PROBLEM.architecture.initial(PROBLEM, 5, [0, 3])
+    short = train(PROBLEM, **course, steps=7)
+    assert short.snapshots is None and short.snapshot_steps is None
+    for key, values in runs.snapshots.items():
+        assert values.shape == (3, *runs.parameters[key].shape)
+        torch.testing.assert_close(values[0, 2:], start[key], rtol=0, atol=0)
+        torch.testing.assert_close(values[1], short.parameters[key], rtol=0, atol=0)
+        torch.testing.assert_close(values[2], runs.parameters[key], rtol=0, atol=0)
+
+
+def test_snapshots_do_not_change_training_and_survive_saving(tmp_path):
+    plain = train(PROBLEM, 3, [0, 1], "adam", 10)
+    runs = train(PROBLEM, 3, [0, 1], "adam", 10, snapshots=range(0, 11, 5))
+    assert runs.objectives.tolist() == plain.objectives.tolist()
+    again = Runs.load(runs.save(tmp_path / "runs"))
+    assert again.snapshot_steps.tolist() == [0, 5, 10]
+    assert again.snapshots.keys() == again.parameters.keys() == runs.parameters.keys()
+    for key, values in runs.snapshots.items():
+        torch.testing.assert_close(again.snapshots[key], values, rtol=0, atol=0)
+    assert Runs.load(plain.save(tmp_path / "plain")).snapshots is None
+
+
+def test_snapshots_after_lbfgs_has_stopped_hold_its_last_point(monkeypatch):
+    monkeypatch.setattr(batched, "lbfgs", lambda _, flat, *args, **options: flat / 2)
+    runs = train(PROBLEM, 2, [0], "lbfgs", 50, snapshots=[40, 50])
+    for key, values in runs.snapshots.items():
+        torch.testing.assert_close(values[0], runs.parameters[key], rtol=0, atol=0)
+        torch.testing.assert_close(values[1], runs.parameters[key], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (dict(snapshots=[3]), "snapshots holds 3: training ends after 2"),
+        (dict(snapshots=[-1]), "snapshots holds -1"),
+        (dict(snapshots=[0.5]), "snapshots holds 0.5"),
         (dict(optimizer="adamm"), "Did you mean 'adam"),
         (dict(schedule="cos"), "Did you mean 'cosine'"),
         (dict(width=0), "width holds 0"),

@@ -40,6 +40,7 @@ def train(
     scale: float = 1.0,
     start: Parameters | None = None,
     record_every: int | None = None,
+    snapshots: Iterable[int] = (),
     polish: bool = False,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float64",
@@ -69,6 +70,8 @@ def train(
         start: parameters to begin from (leading axis over runs) instead of random ones; widths
             are theirs, and seeds are kept if there is one a run, otherwise 0, 1, ….
         record_every: steps between entries of the trace (default: about 200 entries).
+        snapshots: steps before which the parameters are kept, 0 the start and ``steps`` the end
+            (see `Runs.snapshots`).
         polish: end with `landscape.training.polish`.
         device: where to compute.
         dtype: of parameters and data, "float64" or "float32".
@@ -87,6 +90,7 @@ def train(
     widths, seeds = _whole("width", width), _whole("seeds", seeds, least=0)
     _check(optimizer, schedule, batch_size, len(problem.y), options)
     _check_numbers(optimizer, steps, learning_rate, scale, record_every)
+    wanted = _moments(snapshots, steps)
     kind = DTYPES.get(str(dtype).removeprefix("torch."))
     if kind is None:
         raise unknown("dtype", dtype, DTYPES)
@@ -98,7 +102,8 @@ def train(
         of_width = _widths(problem, start)
         of_seed = np.asarray(seeds if len(seeds) == len(of_width) else range(len(of_width)))
     parameters = {k: v.detach().clone().to(device=device, dtype=kind) for k, v in start.items()}
-    recorder = _Recorder(problem, record_every or max(1, steps // 200), steps, progress)
+    every = record_every or max(1, steps // 200)
+    recorder = _Recorder(problem, every, steps, progress, wanted)
     if optimizer == "lbfgs":
         parameters = _second_order(problem, parameters, steps, recorder, options)
         minimises = "the regularised objective"
@@ -117,7 +122,7 @@ def train(
         )
     with torch.no_grad():
         objectives = problem.objective(parameters).cpu().numpy().astype(np.float64)
-    trace = recorder.finish(objectives)
+    trace = recorder.finish(objectives, parameters)
     lost = np.flatnonzero(~np.isfinite(objectives))
     status = f"{optimizer} ran {steps} steps on {len(objectives)} networks."
     if len(lost):
@@ -143,10 +148,13 @@ def train(
 
 
 class _Recorder:
-    """Collects the trace; time spent on evaluating it is not counted as training."""
+    """Collects trace and snapshots; time spent on that is not counted as training."""
 
-    def __init__(self, problem: Problem, every: int, steps: int, progress: bool) -> None:
-        self.every, self.steps = every, steps
+    def __init__(
+        self, problem: Problem, every: int, steps: int, progress: bool, wanted: list[int]
+    ) -> None:
+        self.every, self.steps, self.wanted = every, steps, wanted
+        self.kept: list[Parameters] = []
         self.rows: list[tuple[int, float, torch.Tensor]] = []
         self.spent, self.resumed = 0.0, time.perf_counter()
         self.bar = tqdm(total=steps, disable=not progress, desc="training", leave=False)
@@ -165,16 +173,30 @@ class _Recorder:
     def resume(self) -> None:
         self.resumed = time.perf_counter()
 
-    def finish(self, objectives: NDArray[np.float64]) -> dict[str, Any]:
+    def kept_at(self, step: int) -> bool:
+        return len(self.kept) < len(self.wanted) and self.wanted[len(self.kept)] == step
+
+    def keep(self, parameters: Parameters) -> None:
+        self.pause()
+        self.kept.append({k: v.detach().cpu().clone() for k, v in parameters.items()})
+        self.resume()
+
+    def finish(self, objectives: NDArray[np.float64], parameters: Parameters) -> dict[str, Any]:
         if not self.rows or self.rows[-1][0] != self.steps:
             self.note(self.steps, torch.as_tensor(objectives))
+        while len(self.kept) < len(self.wanted):  # the end, or steps that L-BFGS did not need
+            self.keep(parameters)
         self.bar.close()
         steps, seconds, values = zip(*self.rows, strict=True)
-        return {
+        found: dict[str, Any] = {
             "trace": torch.stack(list(values), dim=1).numpy().astype(np.float64),
             "trace_steps": np.asarray(steps),
             "trace_seconds": np.asarray(seconds),
         }
+        if self.kept:
+            found["snapshot_steps"] = np.asarray(self.wanted)
+            found["snapshots"] = {k: torch.stack([one[k] for one in self.kept]) for k in parameters}
+        return found
 
 
 def _first_order(
@@ -198,6 +220,8 @@ def _first_order(
     gradients_of = Gradients(problem, values[0], penalised=not decoupled)
     batches = None if batch_size is None else _batches(seeds, len(problem.y), batch_size)
     for step in range(steps):
+        if recorder.kept_at(step):
+            recorder.keep(parameters)
         batch = None if batches is None else next(batches).to(values[0].device)
         # A full-batch gradient of the objective gives the trace on the way.
         shared = recorder.due(step) and batch is None and not decoupled
@@ -256,6 +280,8 @@ def _second_order(
     def record(iteration: int, flat: torch.Tensor, values: torch.Tensor) -> None:
         if recorder.due(iteration):
             recorder.note(iteration, values)
+        if recorder.kept_at(iteration):
+            recorder.keep(unflatten(flat, torch.arange(len(flat))))
 
     start = torch.cat([parameters[k].reshape(len(parameters[k]), -1) for k in names], dim=1)
     flat = lbfgs(objective, start, steps, record, memory=int(options.get("memory", 20)))
@@ -312,6 +338,17 @@ def _widths(problem: Problem, start: Parameters) -> NDArray[np.int64]:
     output = start["output"].reshape(*start["output"].shape[:2], -1)
     used = (start["hidden"] != 0).flatten(2).any(2) | (output != 0).any(2)
     return used.sum(1).cpu().numpy()
+
+
+def _moments(snapshots: Iterable[int], steps: int) -> list[int]:
+    """Check the steps of snapshots; return them ascending."""
+    listed = list(snapshots)
+    if not listed:
+        return []
+    found = sorted(set(_whole("snapshots", listed, least=0)))
+    if found[-1] > steps:
+        raise BadInput(f"snapshots holds {found[-1]}: training ends after {steps} steps.")
+    return found
 
 
 def _whole(name: str, values: int | Iterable[int], least: int = 1) -> list[int]:

@@ -38,6 +38,9 @@ class Runs:
         residuals: after polishing, the largest Clarke residual of a run's neurons divided by β,
             shape (S,); NaN where a run diverged.
         directional: after polishing, whether sign(a)·ν ≤ 0 at every tie of a run, shape (S,).
+        snapshots: parameters along training with leading axes (T, S), where they were asked for;
+            neurons keep their places, and narrower networks their padding.
+        snapshot_steps: steps before which they were taken, ascending, shape (T,).
     """
 
     architecture: Architecture
@@ -53,6 +56,8 @@ class Runs:
     status: str
     residuals: NDArray[np.float64] | None = None
     directional: NDArray[np.bool_] | None = None
+    snapshots: Parameters | None = None
+    snapshot_steps: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.objectives)
@@ -88,7 +93,8 @@ class Runs:
             **{k: getattr(self, k) for k in ("optimizer", "minimises", "status")},
         }
         arrays = {f"parameter_{k}": v.detach().cpu().numpy() for k, v in self.parameters.items()}
-        names = [k for k in _ARRAYS + _POLISHED if getattr(self, k) is not None]
+        arrays |= {f"snapshots_{k}": v.numpy() for k, v in (self.snapshots or {}).items()}
+        names = [k for k in _ARRAYS + _OPTIONAL if getattr(self, k) is not None]
         return archive.write(path, about, {**arrays, **{k: getattr(self, k) for k in names}})
 
     @staticmethod
@@ -101,15 +107,19 @@ class Runs:
         from landscape import architectures
 
         about, arrays = archive.read(path, "runs", _ARRAYS)
-        kept = {name: arrays.pop(name) for name in _ARRAYS + _POLISHED if name in arrays}
+        kept = {name: arrays.pop(name) for name in _ARRAYS + _OPTIONAL if name in arrays}
         config = about.pop("architecture")
-        parameters = {k.removeprefix("parameter_"): torch.as_tensor(v) for k, v in arrays.items()}
+        parameters, snapshots = (
+            {k.removeprefix(p): torch.as_tensor(v) for k, v in arrays.items() if k.startswith(p)}
+            for p in ("parameter_", "snapshots_")
+        )
+        kept["snapshots"] = snapshots or None
         architecture = architectures.get(config.pop("name"), **config)
         return Runs(architecture=architecture, parameters=parameters, **kept, **about)
 
 
 _ARRAYS = ("objectives", "trace", "trace_steps", "trace_seconds", "widths", "seeds")
-_POLISHED = ("residuals", "directional")
+_OPTIONAL = ("residuals", "directional", "snapshot_steps")
 
 
 def padded(groups: list[Parameters]) -> Parameters:
