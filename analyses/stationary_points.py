@@ -52,6 +52,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         seeds=range(cfg.seeds),
         optimizer=cfg.optimizer.name,
         steps=cfg.optimizer.steps,
+        snapshots=_moments(cfg.optimizer.steps),
         throw=False,  # a run that diverges is counted, and left out
         **cfg.optimizer.options,
     )
@@ -100,12 +101,32 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "own_gaps": own_gaps,
         "settled": settled,
         "unsigned": unsigned,
+        **_price_traces(judge, runs, cfg.traced),
         "raw_objectives": runs.objectives[some],
         "raw_own": raw[:, 0],
         "raw_own_bounds": raw[:, 1],
         **after.arrays(),
     }
     return row, arrays
+
+
+def _moments(steps: int) -> list[int]:
+    """Return the steps at which prices are taken: 0, and some up to the end."""
+    return [0, *dict.fromkeys(int(step) for step in np.geomspace(1, steps, 10))]
+
+
+def _price_traces(judge: Classifier, runs: Any, traced: int) -> dict[str, np.ndarray]:
+    """Return the largest price over β along training, shape (T, traced), of the widest networks."""
+    last = np.flatnonzero(np.isfinite(runs.objectives))[-traced:]
+    moments = runs.snapshots["output"].shape[0]
+    prices = [
+        [judge.price({k: v[t, run] for k, v in runs.snapshots.items()}) for run in last]
+        for t in range(moments)
+    ]
+    return {
+        "moments": np.array(_moments(int(runs.trace_steps[-1]))),
+        "price_trace": np.array(prices),
+    }
 
 
 def _unsigned(problem: Any, point: Any) -> float:
@@ -141,7 +162,30 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
         for ax, label in zip(axes[-1], labels, strict=True):
             ax.set_xlabel(label)
         figures.legend(fig, axes, ncols=6)
-    return {"stationary_points": fig}
+    return {"stationary_points": fig, "stationary_points_prices": _draw_prices(table, store, names)}
+
+
+def _draw_prices(table: Any, store: Any, names: list[str]) -> Any:
+    """Draw the largest price along training, a panel a data set, a line an optimiser."""
+    with figures.style():
+        fig = figures.new(figures.ICML_DOUBLE, 2.1)
+        axes = fig.subplots(1, len(names), squeeze=False, sharey=True)
+        for ax, name in zip(axes[0], names, strict=True):
+            for _, row in table[table["data"] == name].iterrows():
+                arrays = store.arrays(row["key"])
+                share = arrays["moments"] / arrays["moments"][-1]
+                figures.median_band(ax, share, arrays["price_trace"].T, row["optimizer"])
+            width, traced = int(arrays["widths"].max()), arrays["price_trace"].shape[1]
+            ax.axhline(1.0, color="black", lw=0.7, ls="--", label="1: global optimum")
+            ax.set_title(f"{name}, width {width}")
+            ax.set_yscale("log")
+            ax.set_xscale("symlog", linthresh=1e-3)
+            ax.set_xticks([0, 1e-3, 1e-2, 1e-1, 1], ["0", "10⁻³", "10⁻²", "10⁻¹", "1"])
+            ax.minorticks_off()
+            ax.set_xlabel("share of training")
+        axes[0][0].set_ylabel(f"largest price / β\n(median, IQR, {traced} seeds)")
+        figures.legend(fig, axes, ncols=6)
+    return fig
 
 
 def _diagonal(ax: Any, cells: Any, store: Any) -> None:

@@ -236,6 +236,11 @@ class Classifier:
         point = self.problem.architecture.lift(self.problem, read(self.problem, network))
         return self._own(point, residual(point), directional=False)
 
+    def price(self, network: torch.nn.Module | Parameters) -> float:
+        """Return the largest price found at a network's residual, divided by β: 1 at an optimum."""
+        point = self.problem.architecture.lift(self.problem, read(self.problem, network))
+        return self._prices(point, residual(point))[0]
+
     def _on_kinks(self, point: ConvexPoint) -> int:
         """Count the neurons that lie on kinks."""
         if not self.problem.architecture.plain_neurons:
