@@ -25,15 +25,13 @@ from landscape.slices.directions import read, trained, unflat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from landscape.architectures.base import Floats, Parameters
     from landscape.problem import Problem
 
 VERSION = 1
 DENSE = 5000
 """Up to this many parameters the Hessian is written out."""
-TOGETHER = 1 << 22
+TOGETHER = 1 << 20
 """Activations of one batch of Hessian-vector products."""
 
 
@@ -151,12 +149,12 @@ def neuron_blocks(problem: Problem, network: torch.nn.Module | Parameters) -> Fl
         if where[k].ndim and len(where[k]) == neurons
     ]
     index = np.concatenate(own, axis=1)  # (m, q)
-    blocks = np.empty((*index.shape, index.shape[1]))
-    for block, mine in zip(blocks, index, strict=True):
+    blocks = []
+    for mine in index:
         rows = np.zeros((len(mine), size))
         rows[np.arange(len(mine)), mine] = 1.0
-        block[:] = product(rows)[:, mine]
-    return blocks
+        blocks.append(product(rows)[:, mine])
+    return np.array(blocks)
 
 
 def _checked(problem: Problem, network: torch.nn.Module | Parameters) -> Parameters:
@@ -179,12 +177,10 @@ def _products(problem: Problem, where: Parameters) -> tuple[Callable[[Any], Any]
     size = sum(where[k].numel() for k in names)
     point = {k: where[k] for k in names}
     gradient = torch.func.grad(lambda free: problem.objective({**free, **fixed}))
-
-    def one(direction: Parameters) -> Parameters:
-        return torch.func.jvp(gradient, (point,), (direction,))[1]
-
+    # The Hessian is symmetric: its product is the gradient's vector-Jacobian product.
+    pull = torch.func.vjp(gradient, point)[1]
     together = max(1, TOGETHER // (len(problem.y) * max(1, len(where["hidden"]))))
-    batched = torch.func.vmap(one, chunk_size=together)
+    batched = torch.func.vmap(lambda way: pull(way)[0], chunk_size=together)
 
     def product(rows: Floats) -> Floats:
         split = [unflat(row, where, names) for row in rows]
@@ -198,16 +194,15 @@ def _lanczos(
     product: Any, size: int, count: int, tolerance: float, iterations: int, seed: int
 ) -> tuple[Floats, Floats, str]:
     """Return eigenvalues from both ends, ascending, as many as converge."""
-    operator: Any = LinearOperator(
-        (size, size), matvec=lambda v: product(v.reshape(1, -1))[0], dtype=np.float64
-    )
+    lanczos: Any = eigsh  # its stubs and LinearOperator's lag behind what they take
+    operator: Any = LinearOperator
+    hessian = operator((size, size), matvec=lambda v: product(v.reshape(1, -1))[0], dtype=float)
     first = np.random.default_rng(seed).standard_normal(size)
     status = f"Lanczos: {count} of {size} eigenvalues, half from each end."
     try:
-        values, vectors = eigsh(
-            operator, count, which="BE" if count > 1 else "LA", v0=first, maxiter=iterations,
-            tol=tolerance / 10,
-        )  # fmt: skip
+        which = "BE" if count > 1 else "LA"
+        options = {"v0": first, "maxiter": iterations, "tol": tolerance / 10}
+        values, vectors = lanczos(hessian, count, which=which, **options)
     except ArpackNoConvergence as stopped:
         values, vectors = stopped.eigenvalues, stopped.eigenvectors.reshape(size, -1)
         status = f"{status} It stopped after {iterations} restarts."
@@ -221,8 +216,5 @@ def _near_kinks(problem: Problem, where: Parameters, kink: float) -> tuple[int |
     activations = len(problem.y) * len(hidden)
     if not isinstance(problem.architecture, TwoLayer):
         return None, activations
-    near: NDArray[np.bool_] = ties(problem.design, hidden[hidden.any(axis=1)], kink)
+    near = ties(problem.design, hidden[hidden.any(axis=1)], kink)
     return int(near.sum()), activations
-
-
-__all__ = ["DENSE", "Spectrum", "neuron_blocks", "spectrum"]

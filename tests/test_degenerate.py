@@ -5,7 +5,6 @@ The table holds every case and its outcome; what the reference solver can solve 
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from cases import planted
 from degenerate import cases

@@ -153,7 +153,7 @@ def through(
     Args:
         problem: data, loss and β.
         networks: two or three, in the grid exactly.
-        margin: how far the grid goes beyond them, in parts of their extent.
+        margin: how far the grid goes beyond them, in parts of their largest extent.
         points: along each axis, before the networks' coordinates are inserted.
         dtype: in which the grid is computed, "float64" or "float32".
 
@@ -197,10 +197,9 @@ def orthonormal(rows: Floats) -> Floats:
 def spread(marks: Floats, margin: float, points: int) -> list[Floats]:
     """Return axes that cover marked coordinates with a margin."""
     low, high = marks.min(axis=0), marks.max(axis=0)
-    beyond = margin * (high - low)
+    beyond = margin * float((high - low).max())
     return [
-        np.linspace(a - b, c + b, _points(points))
-        for a, b, c in zip(low, beyond, high, strict=True)
+        np.linspace(a - beyond, b + beyond, _points(points)) for a, b in zip(low, high, strict=True)
     ]
 
 

@@ -63,7 +63,8 @@ def trajectory(
     Args:
         problem: data, loss and β.
         networks: snapshots in order, at least three (see `snapshots`).
-        margin: how far the grid goes beyond the projected snapshots, in parts of their extent.
+        margin: how far the grid goes beyond the projected snapshots, in parts of their largest
+            extent.
         points: along each axis, before the last network's coordinates are inserted.
         dtype: in which the grid is computed.
 
