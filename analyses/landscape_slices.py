@@ -166,7 +166,7 @@ def _draw(columns: Any) -> Any:
         bar.set_label("height above the floor: (objective − floor) / floor")
         bar.ax.yaxis.set_major_locator(LogLocator())
         bar.ax.yaxis.set_major_formatter(LogFormatterSciNotation())
-        axes[0][0].set_ylabel("distance from it")
+        axes[0][0].set_ylabel("distance off that line")
         axes[1][0].set_ylabel("second component")
         axes[2][0].set_ylabel("height above the floor")
         axes[3][0].set_ylabel("eigenvalue of the Hessian")

@@ -13,7 +13,7 @@ from landscape.errors import BadInput
 from landscape.losses import Huber
 from landscape.network import Network
 from landscape.problem import Problem
-from landscape.slices import planes
+from landscape.slices import planes, segments
 from landscape.slices.directions import _scaled, aligned, flat, unflat
 
 BIASES = ("none", "penalised", "free")
@@ -194,6 +194,16 @@ def test_balancing_keeps_constants_behind_a_free_bias_and_drops_dead_neurons():
     assert fits[0] == pytest.approx(fits[1], rel=1e-12)
 
 
+def test_a_slice_stays_as_it_is_when_its_network_is_trained_on():
+    problem = made()
+    network = one(problem)
+    found = slices.around(problem, network, points=3)
+    before = found.origin["hidden"].clone()
+    with torch.no_grad():
+        network.hidden.add_(1.0)
+    assert torch.equal(found.origin["hidden"], before)
+
+
 def test_gaps_stand_on_a_certified_floor():
     problem = planted(12, 2)
     solution = solve(problem)
@@ -297,8 +307,18 @@ def test_quartics_and_convex_bounds_agree():
     assert same.minimum == pytest.approx(exact.minimum, rel=1e-11)
 
 
-def test_extrema_inside_a_smooth_piece_are_found():
-    problem = Problem(np.array([[1.0]]), np.array([0.0]), 1e-9)
+def test_pieces_may_come_in_any_number_of_batches(monkeypatch):
+    problem = made(loss="logistic")
+    a, b = one(problem, 6, 0), one(problem, 6, 1)
+    whole = slices.segment_extrema(problem, a, b)
+    monkeypatch.setattr(segments, "HELD", 1)
+    assert slices.segment_extrema(problem, a, b).upper == pytest.approx(whole.upper, rel=1e-12)
+    assert slices.segment_extrema(problem, a, b).lower == pytest.approx(whole.lower, rel=1e-11)
+
+
+@pytest.mark.parametrize("loss", ["squared", Huber(10.0)])
+def test_extrema_inside_a_smooth_piece_are_found(loss):
+    problem = Problem(np.array([[1.0]]), np.array([0.0]), 1e-9, loss=loss)
     a = {"hidden": torch.tensor([[2.0]]).double(), "output": torch.tensor([0.0]).double()}
     b = {"hidden": torch.tensor([[0.0]]).double(), "output": torch.tensor([2.0]).double()}
     found = slices.segment_extrema(problem, a, b)  # f = 2(1 − t)·2t: largest at ½, where it is 1
