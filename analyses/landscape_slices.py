@@ -17,6 +17,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
 from analyses import sweep
 from landscape import curvature, figures, slices, solve, train
+from landscape.bounds import SEARCH
 from landscape.solvers import generation
 from landscape.training import batched
 
@@ -56,7 +57,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     limit = cfg.solver.cones if provable else 0
     solution = solve(problem, tolerance=cfg.solver.tolerance, limit=limit)
     certificate, optimum = solution.certificate, solution.network()
-    floor = max(certificate.dual, certificate.relaxed) if provable else certificate.relaxed
+    floor = certificate.relaxed if certificate.scope == SEARCH else certificate.dual
     plane = slices.through(problem, [first, second, optimum], 0.25, cfg.points)
     segment = slices.segment_extrema(problem, first, second)
     ends = runs.objectives[:2]

@@ -26,6 +26,8 @@ CHUNK = 1 << 18
 """Numbers held at a time by the evaluation of a grid."""
 SAME = 1e-9
 """Grid coordinates this near, relative to their range, are one: the inserted one is kept."""
+WITHIN = 1e-6
+"""Objectives may lie below a floor by this share of it: the rounding of single precision."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -66,14 +68,14 @@ class Slice:
             bound: a lower bound of the optimum, such as ``solution.certificate.dual``.
 
         Raises:
-            BadInput: if an objective lies below the bound, which then is none.
+            BadInput: if the bound is not finite, or an objective lies below it.
         """
         size = max(abs(bound), EPSILON * self.at_zero, float(np.finfo(np.float64).tiny))
-        lowest = float(np.nanmin(self.objectives))
-        if lowest < bound - 1e-6 * size:
+        lowest = float(self.objectives[np.isfinite(self.objectives)].min(initial=np.inf))
+        if not np.isfinite(bound) or lowest < bound - WITHIN * size:
             raise BadInput(
-                f"bound is {bound:.8g} and an objective of the slice {lowest:.8g}: that is no "
-                "lower bound of it; pass the dual of a certificate over all patterns."
+                f"bound is {bound:.8g} and the lowest objective of the slice {lowest:.8g}: that "
+                "is no floor of it; pass the dual of a certificate over all patterns."
             )
         return (self.objectives - bound) / size
 
@@ -134,7 +136,7 @@ def around(
         raise BadInput(f"reach is {reach!r}: it must be a positive number.")
     axes = [np.linspace(-reach, reach, _points(points))] * dimensions
     marks = np.zeros((1, dimensions))
-    return _slice(problem, centre, ways, axes, marks, [centre], kind, dtype)
+    return sliced(problem, centre, ways, axes, marks, [centre], kind, dtype)
 
 
 def through(
@@ -177,7 +179,7 @@ def through(
     marks[1, 1:] = 0.0  # the second network is on the first axis: what is left is rounding
     axes = spread(marks, margin, points)
     ways = [unflat(row, same[0], names) for row in basis]
-    return _slice(problem, same[0], ways, axes, marks, own, "through", dtype)
+    return sliced(problem, same[0], ways, axes, marks, own, "through", dtype)
 
 
 def orthonormal(rows: Floats) -> Floats:
@@ -209,7 +211,7 @@ def _points(points: int) -> int:
     return points
 
 
-def _slice(
+def sliced(
     problem: Problem,
     origin: Parameters,
     ways: Sequence[Parameters],

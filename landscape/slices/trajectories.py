@@ -11,7 +11,7 @@ import torch
 
 from landscape.errors import BadInput
 from landscape.slices.directions import aligned, flat, read, trained, unflat
-from landscape.slices.planes import Slice, _slice, spread
+from landscape.slices.planes import Slice, sliced, spread
 from landscape.training import train
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def trajectory(
     coordinates = steps @ basis.T
     axes = spread(coordinates, margin, points)
     ways = [unflat(row, last, names) for row in basis]
-    plane = _slice(problem, last, ways, axes, np.zeros((1, 2)), own[-1:], "through", dtype)
+    plane = sliced(problem, last, ways, axes, np.zeros((1, 2)), own[-1:], "through", dtype)
     with torch.no_grad():
         objectives = np.array([float(problem.objective(one)) for one in own])
     distances = np.linalg.norm(steps - coordinates @ basis, axis=1)
