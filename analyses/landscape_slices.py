@@ -207,7 +207,7 @@ def _path_plane(ax: Any, arrays: Any, norm: Any) -> None:
     _height(ax, arrays["path_x"], arrays["path_y"], arrays["path"], norm)
     x, y = arrays["snapshots"].T
     ax.plot(x, y, "-", color="white", lw=1.6)
-    ax.plot(x, y, ".-", color="black", lw=0.7, ms=3, label="trajectory (Adam)")
+    ax.plot(x, y, ".-", color="black", lw=0.7, ms=3, label="trajectory (Adam, restarts)")
     ax.plot(x[:1], y[:1], "s", color="black", mec="white", ms=4.5, label="its start")
     one, two = 100 * arrays["explained"]
     about = f"variance {one:.0f} % + {two:.0f} %, off plane ≤ {arrays['distances'].max():.2g}"
