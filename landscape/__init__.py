@@ -61,6 +61,6 @@ def __getattr__(name: str) -> Any:
     """Import a public name where it is first used."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("arrangements", "architectures", "data", "losses", "units"):
+    if name in ("arrangements", "architectures", "curvature", "data", "losses", "slices", "units"):
         return importlib.import_module(f"landscape.{name}")
     raise AttributeError(f"module 'landscape' has no attribute {name!r}")

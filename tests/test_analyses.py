@@ -8,11 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from analyses import pattern_sampling, scaling, solver_race, sweep
+from analyses import landscape_slices, pattern_sampling, scaling, solver_race, sweep
 from landscape import figures
 from landscape.store import Store
 
-NAMES = ("pattern_sampling", "scaling", "solver_race", "spurious_minima", "stationary_points")
+NAMES = (
+    "landscape_slices", "pattern_sampling", "scaling", "solver_race", "spurious_minima",
+    "stationary_points",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,38 @@ def test_a_smoke_run_draws_full_panels_and_a_summary(smoke, name):
     assert name in drawn and set(module.SUMMARY) <= set(table.columns)
     assert (store.folder / "summary.md").read_text().startswith(f"# {name}")
     for figure in drawn.values():
-        assert figure.axes and all(ax.lines for ax in figure.axes)
+        panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+        assert panels and all(ax.lines for ax in panels)
         assert figure.get_size_inches()[0] in (
             figures.ICML_SINGLE, figures.NEURIPS, figures.ICML_DOUBLE
         )  # fmt: skip
+
+
+def test_heights_stand_on_the_floor_and_pictures_are_not_turned(smoke):
+    table, store, drawn = smoke["landscape_slices"]
+    row = table.iloc[0]
+    arrays = store.arrays(row["key"])
+    assert row["scope"] == "all patterns, exact" and row["largest_cosine"] <= 1e-12
+    trained = [row["trained"], row["other"], row["optimum"]]
+    for (x, y), value in zip(arrays["marks"], trained, strict=True):
+        at = int(np.argmin(abs(arrays["plane_x"] - x))), int(np.argmin(abs(arrays["plane_y"] - y)))
+        height = (value - row["floor"]) / row["floor"]
+        assert arrays["plane"][at] == pytest.approx(height, abs=1e-9)
+    on_line = arrays["plane"][:, np.flatnonzero(arrays["plane_y"] == 0.0)[0]]
+    between = (arrays["plane_x"] >= 0) & (arrays["plane_x"] <= arrays["marks"][1, 0])
+    highest = (row["highest_on_segment"] - row["floor"]) / row["floor"]
+    assert on_line[between].max() <= highest * (1 + 1e-9)  # no sample exceeds the certified top
+    assert row["barrier"] >= 0 and all((arrays[k] > -1e-9).all() for k in ("plane", "path"))
+    panel = drawn["landscape_slices"].axes[0]
+    optimum = next(one for one in panel.lines if "optimum" in one.get_label())
+    assert [*optimum.get_xdata(), *optimum.get_ydata()] == arrays["marks"][2].tolist()
+    assert panel.get_xlim() == (arrays["plane_x"][0], arrays["plane_x"][-1])
+
+
+def test_slices_at_the_optimum_reach_the_floor_and_those_at_trained_networks_stop_above(smoke):
+    table, store, _ = smoke["landscape_slices"]
+    arrays = store.arrays(table.iloc[0]["key"])
+    assert arrays["line_optimum"].min() < landscape_slices.LEAST < arrays["line_filter"].min()
 
 
 def test_restricted_optima_lie_above_the_bound_and_fall_with_patterns(smoke):

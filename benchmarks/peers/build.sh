@@ -24,3 +24,6 @@ build adelie "import adelie" "numpy<2 adelie==1.1.52"
 build celer "import celer" "celer==0.7.4"
 build scnn "import scnn.optimize" "torch==2.13.0 numpy<2.3 scipy tqdm opt_einsum linalg_backends" \
     "--no-deps pyscnn==0.0.10"
+build loss_landscapes "import torch, loss_landscapes" "torch==2.13.0 numpy==2.4.6" \
+    "loss-landscapes==3.0.6"
+build landscaper "import torch, landscaper" "torch==2.13.0 numpy==2.4.6" "landscaper==1.3.1"

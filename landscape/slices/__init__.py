@@ -1,0 +1,28 @@
+"""Slices of the regularised objective: lines, planes, trajectories, exact extrema of segments.
+
+What is plotted is what was trained, weight decay included; what was given is evaluated exactly.
+"""
+
+from landscape.slices.directions import KINDS, balanced, directions
+from landscape.slices.planes import Slice, around, evaluate, through
+from landscape.slices.segments import Extrema, segment_extrema
+from landscape.slices.trajectories import Trajectory, snapshots, trajectory
+
+VERSION = 1
+"""Raised when numbers of slices change; part of the key of what is stored."""
+
+__all__ = [
+    "KINDS",
+    "VERSION",
+    "Extrema",
+    "Slice",
+    "Trajectory",
+    "around",
+    "balanced",
+    "directions",
+    "evaluate",
+    "segment_extrema",
+    "snapshots",
+    "through",
+    "trajectory",
+]
