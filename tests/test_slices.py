@@ -1,6 +1,7 @@
 """Slices: what is given is exact, directions are what they say, extrema hold off any grid."""
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -306,6 +307,37 @@ def test_quartics_and_convex_bounds_agree():
     same = slices.segment_extrema(problem.replace(loss=Huber(1e6)), a, b)
     assert same.maximum == pytest.approx(exact.maximum, rel=1e-12)
     assert same.minimum == pytest.approx(exact.minimum, rel=1e-11)
+
+
+def exactly(problem, a, b, t):
+    """Return the squared loss's objective at (1 − t)·a + t·b as a fraction."""
+
+    def between(name):
+        ends = [np.vectorize(Fraction, otypes=[object])(end[name].numpy()) for end in (a, b)]
+        return ends[0] + t * (ends[1] - ends[0])
+
+    X, y = (np.vectorize(Fraction, otypes=[object])(v) for v in (problem.X, problem.y))
+    hidden, output = between("hidden"), between("output")
+    fit = np.maximum(X @ hidden.T, 0) @ output
+    penalty = (hidden**2).sum() + (output**2).sum()
+    return (((fit - y) ** 2).sum() + Fraction(problem.beta) * penalty) / 2
+
+
+def test_bounds_hold_in_exact_arithmetic_where_neurons_cancel():
+    rng = np.random.default_rng(0)
+    for seed in range(8):
+        problem = made(n=4, d=2, beta=1e-8)
+        ends = []
+        for nudge in (1.0, 1.0 + 1e-9):  # the copies cancel: rounding is most of what is left
+            network = values_of(one(problem, 3, seed + int(1e3 * (nudge > 1)), 100.0))
+            hidden = torch.cat([network["hidden"], network["hidden"] * nudge])
+            ends.append(
+                {"hidden": hidden, "output": torch.cat([network["output"], -network["output"]])}
+            )
+        found = slices.segment_extrema(problem, *ends)
+        for t in (found.at_minimum, found.at_maximum, *rng.uniform(size=5)):
+            value = exactly(problem, *ends, Fraction(float(t)))
+            assert Fraction(found.lower) <= value <= Fraction(found.upper)
 
 
 def test_pieces_may_come_in_any_number_of_batches(monkeypatch):
