@@ -22,7 +22,7 @@ from landscape.solvers import generation
 from landscape.training import batched
 
 VERSIONS = {
-    "landscape_slices": 1,
+    "landscape_slices": 2,
     "slices": slices.VERSION,
     "curvature": curvature.VERSION,
     "train": batched.VERSION,
@@ -51,7 +51,11 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train two networks on one data set, solve, and slice."""
     sample, problem = sweep.problem(cfg)
     rate = cfg.learning_rate
-    runs = train(problem, cfg.width, list(cfg.seeds), "adam", cfg.steps, learning_rate=rate)
+    moments = [0, *np.unique(np.geomspace(1, cfg.steps, cfg.snapshots).astype(int)).tolist()]
+    runs = train(
+        problem, cfg.width, list(cfg.seeds), "adam", cfg.steps, learning_rate=rate,
+        snapshots=moments,
+    )  # fmt: skip
     first, second = runs[0], runs[1]
     provable = np.linalg.matrix_rank(problem.design) <= cfg.solver.rank
     limit = cfg.solver.cones if provable else 0
@@ -68,7 +72,9 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         name: slices.around(problem, centre, kind, 1, cfg.reach, 2 * cfg.points + 1)
         for name, (centre, kind) in around.items()
     }
-    path = _path(problem, cfg)
+    assert runs.snapshots is not None
+    kept = [{k: v[t, 0] for k, v in runs.snapshots.items()} for t in range(len(moments))]
+    path = slices.trajectory(problem, kept, 0.15, cfg.points)
     spectrum = curvature.spectrum(problem, first, kink=cfg.kink)
     arrays = {
         "plane_x": plane.axes[0], "plane_y": plane.axes[1], "plane": plane.gaps(floor),
@@ -115,16 +121,6 @@ def _rescaled(network: Any, spread: float) -> Any:
     scale = torch.as_tensor(np.exp(spread * draws))
     hidden, output = values["hidden"] * scale[:, None], values["output"] / scale
     return {**values, "hidden": hidden, "output": output}
-
-
-def _path(problem: Any, cfg: Any) -> Any:
-    """Train once more, keeping snapshots at steps that grow geometrically."""
-    until = np.unique(np.geomspace(1, cfg.steps, cfg.snapshots).astype(int))
-    seed, rate = cfg.seeds[0], cfg.learning_rate
-    kept = slices.snapshots(
-        problem, np.diff(until, prepend=0).tolist(), cfg.width, seed, learning_rate=rate
-    )
-    return slices.trajectory(problem, kept, 0.15, cfg.points)
 
 
 def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
@@ -207,7 +203,7 @@ def _path_plane(ax: Any, arrays: Any, norm: Any) -> None:
     _height(ax, arrays["path_x"], arrays["path_y"], arrays["path"], norm)
     x, y = arrays["snapshots"].T
     ax.plot(x, y, "-", color="white", lw=1.6)
-    ax.plot(x, y, ".-", color="black", lw=0.7, ms=3, label="trajectory (Adam, restarts)")
+    ax.plot(x, y, ".-", color="black", lw=0.7, ms=3, label="trajectory (Adam)")
     ax.plot(x[:1], y[:1], "s", color="black", mec="white", ms=4.5, label="its start")
     one, two = 100 * arrays["explained"]
     about = f"variance {one:.0f} % + {two:.0f} %, off plane ≤ {arrays['distances'].max():.2g}"

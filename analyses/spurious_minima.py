@@ -56,7 +56,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     judge = Classifier(problem, solution.certificate, tolerance=1e-7)
     polished = polish(problem, runs)
     finite = np.flatnonzero(np.isfinite(runs.objectives))
-    found = census(judge, [polished[i] for i in finite])
+    found = census(judge, [polished[int(i)] for i in finite])
     paths = _paths(problem, solution, widths[-1], cfg)
     width = np.asarray(runs.widths)[finite]
     at = [np.flatnonzero(width == one) for one in widths]
@@ -125,7 +125,7 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     problems = list(dict.fromkeys(zip(table["data"], table["n"], table["d"], strict=True)))
     with figures.style():
         fig = figures.new(figures.ICML_DOUBLE, 7.8)
-        above, below = fig.subfigures(2, 1, height_ratios=[4, 1.35])
+        above, below = np.asarray(fig.subfigures(2, 1, height_ratios=[4, 1.35])).tolist()
         axes = above.subplots(4, len(problems), squeeze=False, sharex="col")
         ways = below.subplots(1, len(problems), squeeze=False, sharey=True)[0]
         for column, way, (name, n, d) in zip(axes.T, ways, problems, strict=True):

@@ -60,9 +60,9 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     judge = Classifier(problem, solution.certificate, tolerance=STATIONARY)
     finite = np.flatnonzero(np.isfinite(runs.objectives))
     some = finite[:: cfg.every]
-    raw = np.array([judge.own(runs[i]) for i in some])
+    raw = np.array([judge.own(runs[int(i)]) for i in some])
     polished = polish(problem, runs)
-    points = [judge(polished[i]) for i in finite]
+    points = [judge(polished[int(i)]) for i in finite]
     after = summarise(points)
     settled = (after.clarke <= STATIONARY) & (after.wrong <= STATIONARY)
     spurious = after.verdicts == VERDICTS.index(SPURIOUS)

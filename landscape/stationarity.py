@@ -630,4 +630,4 @@ def _blocks(point: ConvexPoint) -> Floats:
 
 def _used(theta: Floats) -> NDArray[np.bool_]:
     """Which blocks are not zero, shape (G,)."""
-    return theta.any(axis=tuple(range(1, theta.ndim)))
+    return np.asarray(theta.any(axis=tuple(range(1, theta.ndim))))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import kgon, planted
 
-from landscape import slices, solve, train
+from landscape import slices, solve
 from landscape.architectures import GatedReLU, TwoLayer
 from landscape.errors import BadInput
 from landscape.losses import Huber
@@ -244,14 +244,6 @@ def test_what_leaves_the_plane_is_counted():
     square = (rows**2).sum(1)
     assert found.distances**2 == pytest.approx(square - (found.coordinates**2).sum(1), abs=1e-9)
     assert found.sanity["farthest"] == found.distances.max() > 0.1
-
-
-def test_segments_of_training_join_to_the_uninterrupted_run():
-    problem = planted(12, 2)
-    kept = slices.snapshots(problem, [3, 4], 4, 7, "sgd", scale=0.5)
-    whole = train(problem, 4, [7], "sgd", 7, schedule="constant", scale=0.5)
-    assert len(kept) == 3
-    assert kept[-1]["hidden"].numpy() == pytest.approx(whole.parameters["hidden"][0].numpy())
 
 
 def dense(problem, a, b, points=20_001):

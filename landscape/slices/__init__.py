@@ -6,7 +6,7 @@ What is plotted is what was trained, weight decay included; what was given is ev
 from landscape.slices.directions import KINDS, balanced, directions
 from landscape.slices.planes import Slice, around, evaluate, through
 from landscape.slices.segments import Extrema, segment_extrema
-from landscape.slices.trajectories import Trajectory, snapshots, trajectory
+from landscape.slices.trajectories import Trajectory, trajectory
 
 VERSION = 1
 """Raised when numbers of slices change; part of the key of what is stored."""
@@ -22,7 +22,6 @@ __all__ = [
     "directions",
     "evaluate",
     "segment_extrema",
-    "snapshots",
     "through",
     "trajectory",
 ]

@@ -12,7 +12,6 @@ import torch
 from landscape.errors import BadInput
 from landscape.slices.directions import aligned, flat, read, trained, unflat
 from landscape.slices.planes import Slice, sliced, spread
-from landscape.training import train
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
@@ -62,7 +61,7 @@ def trajectory(
 
     Args:
         problem: data, loss and β.
-        networks: snapshots in order, at least three (see `snapshots`).
+        networks: snapshots in order, at least three (see ``snapshots`` of `landscape.train`).
         margin: how far the grid goes beyond the projected snapshots, in parts of their largest
             extent.
         points: along each axis, before the last network's coordinates are inserted.
@@ -90,39 +89,3 @@ def trajectory(
     distances = np.linalg.norm(steps - coordinates @ basis, axis=1)
     explained = sizes[:2] ** 2 / (sizes**2).sum()
     return Trajectory(plane, coordinates, objectives, explained, distances)
-
-
-def snapshots(
-    problem: Problem,
-    steps: Sequence[int],
-    width: int = 64,
-    seed: int = 0,
-    optimizer: str = "adam",
-    **options: Any,
-) -> list[Parameters]:
-    """Train one network in segments and return its parameters before, between and after them.
-
-    Every segment starts from where the last one ended with fresh moments and, unless
-    ``schedule`` says otherwise, a constant rate: of momentum, Adam and L-BFGS this is the
-    trajectory with restarts; of SGD it is the uninterrupted one.
-
-    Args:
-        problem: what is trained.
-        steps: gradient steps of each segment; short ones first show the fast beginning.
-        width: neurons.
-        seed: of the initial network.
-        optimizer: as of `landscape.train`.
-        **options: of `landscape.train`, such as ``learning_rate``.
-
-    Returns:
-        ``len(steps) + 1`` parameter dictionaries, the initial network first.
-    """
-    options = {"schedule": "constant", **options}
-    scale = options.pop("scale", 1.0)
-    now = problem.architecture.initial(problem, width, [seed], scale)
-    found = [now]
-    for count in steps:
-        runs = train(problem, width, [seed], optimizer, count, start=now, **options)
-        now = runs.parameters
-        found.append(now)
-    return [{k: v[0] for k, v in one.items()} for one in found]
