@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.optimize import linprog
 
-from landscape.bounds import lower_bound, relative_gap
+from landscape.bounds import lower_bound, refit_free, relative_gap
 from landscape.errors import NotConverged
 from landscape.solvers import group_lasso, reference
 from landscape.solvers.blocks import Blocks, threads_for
@@ -60,6 +60,8 @@ def minimise(
         NotConverged: if the gap stays above the tolerance and ``throw``.
     """
     found, reason = None, _unsuited(program)
+    if not reason and not program.atoms.size:
+        return _without_blocks(program)
     if not reason and program.cones is None:
         with threads_for(_work(program)):
             return group_lasso.minimise(program, tolerance, start, throw, device)
@@ -111,6 +113,21 @@ def resume(
     gap = _gap(program, optimum)
     status = f"Newton from a warm start ({done.steps} steps) to {gap:.1e}."
     return replace(optimum, gap=gap, status=status)
+
+
+def _without_blocks(program: Program) -> Optimum:
+    """Return the optimum where there is only a free part."""
+    theta, constant = program.zero()
+    constant = refit_free(program, np.zeros(program.y.shape), constant)
+    fit = program.fit(theta, constant)
+    optimum = Optimum(
+        theta=theta,
+        constant=constant,
+        nu=-program.loss.gradient(fit, program.y),
+        value=program.value(theta, constant),
+        status="There are no blocks: the free part was refitted.",
+    )
+    return replace(optimum, gap=_gap(program, optimum))
 
 
 def _work(program: Program) -> int:
