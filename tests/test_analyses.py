@@ -8,13 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from analyses import landscape_slices, pattern_sampling, scaling, solver_race, sweep
+from analyses import landscape_slices, pattern_sampling, scaling, solver_race, sweep, trajectories
 from landscape import figures
 from landscape.store import Store
 
 NAMES = (
-    "landscape_slices", "pattern_sampling", "scaling", "solver_race", "spurious_minima",
-    "stationary_points",
+    "landscape_slices", "optimizers", "pattern_sampling", "scaling", "solver_race",
+    "spurious_minima", "stationary_points", "trajectories",
 )  # fmt: skip
 
 
@@ -184,6 +184,42 @@ def test_the_census_counts_points_and_its_paths_do_not_rise(smoke):
     assert arrays["path_gaps"].shape == (3, 91)
     assert (np.diff(arrays["path_gaps"]) <= 1e-9).all()
     assert drawn["spurious_minima"].axes[-1].get_xticklabels()[0].get_text() == "balance"
+
+
+def test_optimisers_end_above_the_floor_and_polishing_lowers_them(smoke):
+    table, store, _ = smoke["optimizers"]
+    for _, row in table.iterrows():
+        arrays = store.arrays(row["key"])
+        assert (arrays["polished_objectives"] >= row["floor"]).all()
+        assert (arrays["polished_gaps"] <= arrays["trained_gaps"] + 1e-12).all()
+        assert (arrays["trained_own_gaps"] >= 0).all()
+        assert (arrays["polished_neurons"] <= row["width"]).all()
+        assert row["global"] + row["spurious"] <= row["seeds"] == 3
+
+
+def test_bounds_along_training_lie_between_the_floor_and_the_network(smoke):
+    table, store, _ = smoke["trajectories"]
+    for _, row in table.iterrows():
+        arrays = store.arrays(row["key"])
+        assert arrays["steps"][0] == 0 and arrays["steps"][-1] == row["steps"]
+        assert (arrays["own_bounds"] >= row["floor"] * (1 - 1e-9)).all()
+        assert (arrays["own_bounds"] <= arrays["own"]).all()
+        assert (arrays["own"] <= arrays["objectives"] * (1 + 1e-9)).all()
+        assert (arrays["prices"] > 1).all()
+        assert (arrays["same"][-1] == 1).all() and (arrays["weighted"][-1] == 1).all()
+
+
+def test_patterns_are_followed_neuron_by_neuron():
+    design = np.eye(2)
+    hidden = np.array([[[[1.0, 1.0], [1, 1]]], [[[-1, 1], [1, 1]]], [[[-1, 1], [3, 1]]]])
+    output = np.array([[[1.0, 1.0]], [[1, 1]], [[1, -1]]])
+    changed, same, weighted = trajectories.follow(hidden, output, design)
+    assert changed.ravel().tolist() == [0.25, 0]
+    assert same.ravel().tolist() == [0, 0.5, 1]  # the second neuron's sign comes last
+    assert weighted.ravel()[1] == pytest.approx(2**0.5 / (2**0.5 + 10**0.5))
+    shares = np.array([[0.2], [0.9], [0.4], [0.8]])
+    assert trajectories.settled(shares, 0.5).tolist() == [3]
+    assert trajectories.settled(shares, 0.1).tolist() == [0]
 
 
 @pytest.mark.parametrize(
