@@ -202,6 +202,14 @@ def test_a_free_output_bias_has_a_condition_of_its_own():
         assert classify(problem, Network(problem.architecture, values)).verdict == verdict
 
 
+def test_networks_without_neurons_are_points_too():
+    problem = small(65, n=4, bias="free", loss="logistic", beta=20.0)
+    runs = polish(problem, train(problem, [1, 3], [0], "lbfgs", steps=60))
+    for network in runs.networks:
+        found = classify(problem, network)
+        assert found.neurons == 0 and found.verdict == GLOBAL
+
+
 def test_where_no_proof_ends_a_stationary_point_is_never_called_global():
     problem = planted(40, 8)
     for network in stationary(problem, widths=(3, 60), seeds=[0]):

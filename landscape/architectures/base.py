@@ -145,7 +145,8 @@ class Architecture(ABC):
     def without_padding(self, parameters: Parameters) -> Parameters:
         """Return one network without the zero neurons that pad it to a batch's width."""
         output = parameters["output"]
-        used = parameters["hidden"].flatten(1).any(1) | output.reshape(len(output), -1).any(1)
+        outputs = int(np.prod(output.shape[1:]))  # a network may have no neurons at all
+        used = parameters["hidden"].flatten(1).any(1) | output.reshape(-1, outputs).any(1)
         count = len(used)
         return {k: v[used] if v.ndim and len(v) == count else v for k, v in parameters.items()}
 
