@@ -334,13 +334,10 @@ def _onto_free(program: Program, nu: Floats) -> Floats:
 def _free_radius(program: Program) -> float:
     """Bound ‖A_0 θ_0‖ at an optimum, from the objective p of the best free-only network.
 
-    The loss is at most p there, which keeps outputs near the targets (for labels, on one side:
-    both classes occur), and the penalty is at most p, so atoms that vanish on one sample each
-    add at most 2 r p/β to an output, r the largest norm of a sample.
+    Loss and penalty are at most p there, so atoms that vanish on one sample each add at most
+    2 r p/β to an output, r the largest norm of a sample, and the constant covers the rest.
     """
     constant = refit_free(program, np.zeros(program.y.shape), program.zero()[1])
     p = float(program.loss.value(program.free @ constant, program.y))
-    delta = getattr(program.loss, "delta", 1.0)
-    reach = float(np.abs(program.y).max()) + 1.0 + np.sqrt(2 * p) + p * (1.0 + 1.0 / delta)
     atoms = 2.0 * free_coordinate_radius(program) * p / program.beta
-    return program.y.size**0.5 * (reach + atoms)
+    return program.y.size**0.5 * (program.loss.constant_radius(p, program.y) + atoms)

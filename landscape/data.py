@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.errors import BadInput, unknown
+from landscape.errors import BadInput, unknown, whole
 
 Floats = NDArray[np.float64]
 
@@ -254,14 +254,6 @@ def describe(name: str) -> str:
     raise unknown("data set", name, NAMES)
 
 
-def _whole(argument: str, value: Any, least: int = 1) -> int:
-    """Return a whole number that is at least so large, or refuse it by name."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise BadInput(f"{argument} is {value!r}: it must be a whole number, at least {least}.")
-    return int(value)
-
-
 def load(
     name: str,
     *,
@@ -295,7 +287,7 @@ def load(
         BadInput: for unknown names and options and impossible sizes.
         DatasetUnavailable: if the set must be fetched and cannot be.
     """
-    seed = _whole("seed", seed, 0)
+    seed = whole("seed", seed, 0)
     if name in MADE:
         if rank is not None:
             raise BadInput(f"rank is {rank}: {name!r} is made as it is; only real data have rank=.")
@@ -346,7 +338,7 @@ def _made(name: str, options: dict[str, Any], seed: int) -> Dataset:
         if option not in known:
             raise unknown(f"option of data set {name!r}", option, known)
         if option in ("n", "d", "k"):
-            _whole(option, options[option])
+            whole(option, options[option])
     X, y, beta, *fresh = MADE[name](**options)
     task = "binary" if name == "spirals" else "regression"
     X_test, y_test = fresh or (np.empty((0, X.shape[1])), np.empty(0))
@@ -364,7 +356,7 @@ def _prepare(
         if option not in allowed:
             raise unknown(f"option of data set {name!r}", option, allowed)
     if task == "series":
-        lags = _whole("lags", options.get("lags", 5))
+        lags = whole("lags", options.get("lags", 5))
         if lags >= len(y) // 2:
             raise BadInput(f"lags is {lags}: it must lie between 1 and {len(y) // 2 - 1}.")
         windows = np.lib.stride_tricks.sliding_window_view(y, lags + 1)
@@ -399,7 +391,7 @@ def _split(
     order = np.arange(count) if ordered else np.random.default_rng(seed).permutation(count)
     train, test = order[: count - held], order[count - held :]
     if n is not None:
-        if _whole("n", n) > len(train):
+        if whole("n", n) > len(train):
             raise BadInput(
                 f"n is {n}: data set {name!r} has {len(train)} training samples at "
                 f"test_fraction={fraction}."
@@ -430,7 +422,7 @@ def _projected(parts: tuple[Floats, Floats], rank: int) -> tuple[Floats, Floats]
     _, values, axes = np.linalg.svd(X - mean, full_matrices=False)
     # Directions without variance would be scaled up from rounding errors: they are no components.
     most = int((values > 1e-10 * values[0]).sum())
-    if _whole("rank", rank) > most:
+    if whole("rank", rank) > most:
         raise BadInput(
             f"rank is {rank}: the training part has {most} principal components; take at most that."
         )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
+import numbers
 from collections.abc import Iterable
+from typing import Any
 
 
 class BadInput(ValueError):
@@ -29,3 +32,19 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> BadInput:
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return BadInput(f"Unknown {kind} {name!r}. {hint}Known: {', '.join(names)}.")
+
+
+def whole(argument: str, value: Any, least: int = 1) -> int:
+    """Return a whole number that is at least so large, or refuse it by name."""
+    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not fits or value < least:
+        raise BadInput(f"{argument} is {value!r}: it must be a whole number, at least {least}.")
+    return int(value)
+
+
+def at_least_zero(argument: str, value: Any) -> float:
+    """Return a finite number that is not negative, or refuse it by name."""
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not fits or not 0 <= value < math.inf:
+        raise BadInput(f"{argument} is {value!r}: it must be a finite number, at least 0.")
+    return float(value)

@@ -116,6 +116,22 @@ class Loss(ABC):
     def _radius(self) -> float:
         return 1.0 if self.classes else float("inf")
 
+    def constant_radius(self, value: float, y: ArrayLike) -> float:
+        """Return a bound of |c| for constants c whose loss is at most a value.
+
+        For labels each class bounds c on one side; both occur (see `check`).
+
+        Args:
+            value: the loss, summed.
+            y: labels.
+        """
+        largest = 0.0 if self.classes else float(np.abs(y).max(initial=0.0))
+        return largest + self._distance(value)
+
+    @abstractmethod
+    def _distance(self, value: float) -> float:
+        """Return how far |r|, or −yf where there are classes, may go at a loss of one sample."""
+
     def check(self, y: ArrayLike) -> NDArray[np.float64]:
         """Return the labels as float64, or refuse those that don't fit the loss.
 
@@ -198,6 +214,9 @@ class Squared(Loss):
 
     name: ClassVar[str] = "squared"
 
+    def _distance(self, value: float) -> float:
+        return (2.0 * value) ** 0.5
+
     def _terms(self, f: Array, y: Array) -> Array:
         return 0.5 * (f - y) ** 2
 
@@ -230,6 +249,9 @@ class Logistic(Loss):
 
     name: ClassVar[str] = "logistic"
     classes: ClassVar[bool] = True
+
+    def _distance(self, value: float) -> float:
+        return value
 
     def _terms(self, f: Array, y: Array) -> Array:
         # logsigmoid, not softplus: torch's softplus is cut to the identity above 20 (error 2e-9)
@@ -284,6 +306,10 @@ class Huber(Loss):
                 'Use loss="squared" for its limit at infinity.'
             )
 
+    def _distance(self, value: float) -> float:
+        linear = value > 0.5 * self.delta**2
+        return value / self.delta + 0.5 * self.delta if linear else (2.0 * value) ** 0.5
+
     def _terms(self, f: Array, y: Array) -> Array:
         r = f - y
         inner = r.clip(-self.delta, self.delta)  # without abs, autograd is right at r = 0 too
@@ -330,6 +356,9 @@ class Hinge(Loss):
     name: ClassVar[str] = "hinge"
     smooth: ClassVar[bool] = False
     classes: ClassVar[bool] = True
+
+    def _distance(self, value: float) -> float:
+        return value - 1.0 if value > 1.0 else 0.0
 
     def _terms(self, f: Array, y: Array) -> Array:
         slack = 1.0 - y * f

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import sqrt
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.optimize import nnls
 from landscape import arrangements, solve
 from landscape.architectures import TwoLayer
 from landscape.errors import BadInput
-from landscape.pricing import branch, largest_price, relaxed_supremum, supremum
+from landscape.pricing import branch, largest_price, prices, relaxed_supremum, supremum
 from landscape.problem import Problem
 
 RNG = np.random.default_rng
@@ -116,17 +117,19 @@ def test_all_of_one_sign_needs_one_direction():
 
 
 @pytest.mark.parametrize(
-    "X, nu, expected",
+    "X, nu, expected, exact",
     [
-        (np.zeros((2, 2)), np.ones(2), 0.0),
-        (np.ones((2, 2)), np.zeros(2), 0.0),
-        (np.array([[1.0], [-1.0]]), np.array([1.0, -1.0]), 1.0),
-        (np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([2.0, -1.0]), 0.0),
+        (np.zeros((2, 2)), np.ones(2), 0.0, True),
+        (np.ones((2, 2)), np.zeros(2), 0.0, True),
+        (np.array([[1.0], [-1.0]]), np.array([1.0, -1.0]), 1.0, True),
+        # What cancels is known up to rounding only: a target above that settles it.
+        (np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([2.0, -1.0]), 0.0, False),
     ],
 )
-def test_supremum_where_hardly_anything_is_left(X, nu, expected):
+def test_supremum_where_hardly_anything_is_left(X, nu, expected, exact):
     found = supremum(X, nu)
-    assert found.exact
+    assert found.exact == exact
+    assert supremum(X, nu, target=1e-9).exact
     assert found.attained == pytest.approx(expected)
     assert expected <= found.bound <= expected + 1e-11
 
@@ -136,6 +139,44 @@ def test_the_wrong_input_is_refused():
         supremum(np.eye(3), np.ones(2))
     with pytest.raises(BadInput, match="NaN"):
         supremum(np.eye(2), np.array([1.0, np.nan]))
+    for name in ("target", "tolerance"):
+        for value in (-1.0, np.nan, np.inf, True, "small"):
+            with pytest.raises(BadInput, match=f"^{name} is {value!r}"):
+                supremum(np.eye(2), np.ones(2), **{name: value})
+    for value in (0, -1, 1.5, True):
+        with pytest.raises(BadInput, match=f"^nodes is {value!r}"):
+            supremum(np.eye(2), np.ones(2), nodes=value)
+    program = planted(6, 2).architecture.program(
+        planted(6, 2), arrangements.enumerate(planted(6, 2).design)
+    )
+    for price_of in (prices, largest_price):
+        with pytest.raises(BadInput, match="nu has NaN"):
+            price_of(program, np.full(6, np.nan))
+
+
+def test_what_is_attained_is_a_price_of_the_samples_themselves():
+    """Joined samples move by up to 1e-9 of their size, and ν may cancel all else."""
+    for seed in range(20):
+        rng = RNG([13, seed])
+        x, y = rng.standard_normal((4, 2)), rng.standard_normal(4)
+        X = np.vstack([x, x + 1e-10 * rng.standard_normal(x.shape), np.eye(2)])
+        nu = np.r_[y, -y, 1e-2 * rng.standard_normal(2)]
+        found = supremum(X, nu)
+        u = [Fraction(v) for v in found.direction.tolist()]
+        exact = Fraction(0)
+        for row, weight in zip(X.tolist(), nu.tolist(), strict=True):
+            along = sum((Fraction(a) * b for a, b in zip(row, u, strict=True)), Fraction(0))
+            exact += Fraction(weight) * max(along, Fraction(0)) * found.sign
+        assert found.attained == pytest.approx(float(exact), rel=1e-13)
+
+
+def test_a_supremum_lost_in_rounding_is_not_called_exact():
+    """Six points that agree to 1e-11: the price is what ν leaves of their differences."""
+    x = 0.68542270233 + 1e-12 * np.arange(6.0)
+    nu = np.array([1.0, -2.0, 1.0, 1.0, -2.0, 1.0])
+    found = supremum(x[:, None], nu)
+    assert not found.exact
+    assert found.bound > 100 * found.attained
 
 
 def test_bounds_hold_whenever_the_search_stops():
@@ -253,8 +294,15 @@ def test_samples_that_nearly_coincide_are_joined_and_charged(apart):
     X, y = rng.standard_normal((8, 3)), rng.standard_normal(8)
     Z, nu = np.vstack([X, X + apart * rng.standard_normal(X.shape)]), np.r_[y, -y]
     found = supremum(Z, nu, nodes=20_000)
-    assert found.exact
+    assert not found.exact  # its price is all rounding
+    assert found.nodes < 100
     assert searched(Z, nu) <= found.bound <= 1e-8
+    above = supremum(Z, nu, target=1e-8)
+    assert above.exact
+    # Beside other samples what was charged is little.
+    beside = supremum(np.vstack([Z, np.eye(3)]), np.r_[nu, np.ones(3)])
+    assert beside.exact
+    assert beside.attained == pytest.approx(sqrt(3), rel=1e-8)
 
 
 def _short_bound(monkeypatch):

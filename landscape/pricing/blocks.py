@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import nnls
 
+from landscape.errors import BadInput
 from landscape.pricing.balance import EPSILON, exponent_of, magnified
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def prices(program: Program, nu: Floats, settled: float = -np.inf) -> Floats:
 
     Returns:
         Bounds, shape (G,), valid in floating point.
+
+    Raises:
+        BadInput: if ν is not finite.
     """
     nu, exponent = _of_size_one(nu)
     xi = program.atoms.adjoint(nu)  # (G, p)
@@ -80,6 +84,9 @@ def largest_price(
         nu: dual point, shape (n,).
         multipliers: λ ≥ 0 of the cones' rows, shape (G, n), such as a solver's; good ones make
             the coarse bounds sharp and spare most projections.
+
+    Raises:
+        BadInput: if ν is not finite.
     """
     nu, exponent = _of_size_one(nu)
     xi = program.atoms.adjoint(nu)
@@ -132,6 +139,8 @@ def resolved_prices(program: Program, nu: Floats, masks: Floats, tied: NDArray[n
 
 def _of_size_one(nu: Floats) -> tuple[Floats, int]:
     """Return ν over the power of two that brings it to size one, and its exponent."""
+    if not np.isfinite(nu).all():
+        raise BadInput("nu has NaN or infinite entries: a price needs finite numbers.")
     exponent = exponent_of(nu)
     return np.ldexp(nu, -exponent), exponent
 

@@ -31,6 +31,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from landscape.arrangements.rows import collinear
+from landscape.errors import at_least_zero, whole
 from landscape.pricing.balance import EPSILON, balanced, magnified
 from landscape.pricing.descent import Descent
 
@@ -47,6 +48,7 @@ STRETCH = 4.0  # a free bias is scaled as if its bound were this many times larg
 WEIGHT = 1e4  # of a free coordinate in the least squares of a single node
 CLOSE = 1e-9  # samples at an angle below this are joined, and charged
 FLAT = 1e10  # a cone whose inverse is larger than this is not split any more
+SHARP = 1e-6  # relative; where rounding leaves more open than this, a supremum is not exact
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ class Supremum:
 
     Attributes:
         bound: no pattern prices above this; valid in floating point.
-        attained: the price at ``direction``, so the supremum is at least this (up to rounding).
+        attained: the price at ``direction``, so the supremum is at least this (up to the rounding
+            of the sums that evaluate it).
         direction: a vector u with ‖u‖ = 1 (‖w‖ ≤ 1 with a free bias), shape (p,).
         sign: the sign s of the block that attains it, ±1.
         exact: whether the question is settled: ``bound`` is at most the target, or at most
-            ``attained`` up to the tolerance or rounding.
+            ``attained`` up to the tolerance (or SHARP, where rounding allows no better).
         nodes: how many cones were bounded.
     """
 
@@ -96,14 +99,18 @@ def supremum(
         The bound, the best direction found, and whether the two settle the question.
 
     Raises:
-        BadInput: for shapes that disagree, numbers that are not finite, no nodes.
+        BadInput: for shapes that disagree, numbers that are not finite, a negative target or
+            tolerance, no nodes.
 
     Example:
         >>> found = supremum([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0])
         >>> found.exact, round(found.attained, 9), found.sign
         (True, 5.0, 1)
     """
-    form = _reduced(balanced(design, nu, free_bias), free_bias)
+    target, tolerance = at_least_zero("target", target), at_least_zero("tolerance", tolerance)
+    nodes = whole("nodes", nodes)
+    terms = balanced(design, nu, free_bias)
+    form = _reduced(terms, free_bias)
     frontier = _roots(form)
     with np.errstate(over="ignore", under="ignore"):
         target = float(np.ldexp(target, -form.exponent))
@@ -129,11 +136,14 @@ def supremum(
         closed = frontier.bound <= limit
         settled = max(settled, float(frontier.bound[closed].max(initial=0.0)))
         frontier = frontier.take(~closed)
-    bound = max(settled, float(frontier.bound.max(initial=0.0)))
-    known = bound <= limit  # not so for NaN
-    bound, direction = magnified(bound, form.exponent), form.lift @ where
+    bound, direction = max(settled, float(frontier.bound.max(initial=0.0))), form.lift @ where
+    # What the samples themselves say, before any were joined.
+    best = max(0.0, sign * float(terms.side @ np.maximum(terms.weighted @ direction, 0.0)))
+    known = bound <= max(target, best * (1.0 + max(tolerance, SHARP)))  # false for NaN
     direction[len(direction) - free_bias :] *= 2.0**form.stretch
-    attained = float(np.ldexp(best, form.exponent))
+    bound = magnified(bound, form.exponent)
+    with np.errstate(over="ignore", under="ignore"):
+        attained = float(np.ldexp(best, form.exponent))
     exact = bool(known and np.isfinite(bound))
     return Supremum(bound, attained, direction, sign, exact, done)
 

@@ -91,7 +91,10 @@ def finish(
             if not entering:
                 settled = flat
                 break
-            m, x = _enter(m, x, c, value, fit, entering)
+            grown = _enter(m, x, c, value, fit, entering)
+            if grown is None:
+                break
+            m, x = grown
         else:
             m.binding &= ~released
             m.rebase(released.any(1))
@@ -290,20 +293,27 @@ def _enter(
     value: float,
     fit: Tensor,
     entering: list[tuple[int, float, Tensor]],
-) -> tuple[Manifold, Tensor]:
-    """Return manifold and blocks with the entering ones a first step along their directions."""
+) -> tuple[Manifold, Tensor] | None:
+    """Return manifold and blocks with the entering ones a first step along their directions.
+
+    A direction that rounding has put off its own face cannot enter; None if none can.
+    """
     b = m.blocks
     entering = sorted(entering, key=lambda one: -one[1])[: max(8, b.n // 4)]
     index = torch.as_tensor([one[0] for one in entering], device=x.device)
     unit = torch.stack([one[2] for one in entering])
+    gains = torch.tensor([one[1] for one in entering], dtype=x.dtype, device=x.device) - b.beta
     slack = b.sides[index] * (unit @ b.cone_t)
     binding = slack <= 1e-9
+    onto = Manifold(b, index, binding).project(unit)
+    able = onto[:, : b.penalised].norm(dim=1) > 0.5
+    if not bool(able.any()):
+        return None
+    index, unit, binding, gains = index[able], onto[able], binding[able], gains[able]
     grown = Manifold(b, torch.cat([m.active, index]), torch.cat([m.binding, binding]))
-    unit = grown.project(torch.cat([x, unit]))[len(x) :]
     features = b.signs[index] * b.masks_t[:, b.index[index]] * (b.X @ unit.T)
     bent = b.loss.curvature(fit, b.y)[:, None] * features
-    gain = torch.as_tensor([one[1] for one in entering], device=x.device) - b.beta
-    first = gain / ((features * bent).sum(0) + 1e-12) / len(entering)
+    first = gains / ((features * bent).sum(0) + 1e-12) / len(index)
     for _ in range(40):
         start = torch.cat([x, first[:, None] * unit])
         if grown.value(start, c)[0] < value:

@@ -13,7 +13,7 @@ from landscape import arrangements
 from landscape.arrangements import Arrangements
 from landscape.bounds import EXACT, SEARCH, AllPatterns, Bound, bound_over, lower_bound_at
 from landscape.certificate import Certificate, judge
-from landscape.errors import BadInput, NotConverged, unknown
+from landscape.errors import BadInput, NotConverged, at_least_zero, unknown, whole
 from landscape.solvers import generation, listed, reference, restricted
 from landscape.solvers.solution import Solution, without_noise
 
@@ -74,11 +74,9 @@ def solve(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    for name, value in (("tolerance", tolerance), ("limit", limit), ("rounds", rounds)):
-        if not isinstance(value, (int, float, np.number)) or not value >= 0:
-            raise BadInput(f"{name} is {value!r}: it must be a number that is not negative.")
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise BadInput(f"seed is {seed!r}: it must be a whole number that is not negative.")
+    at_least_zero("tolerance", tolerance)
+    for name, value, least in (("limit", limit, 0), ("rounds", rounds, 1), ("seed", seed, 0)):
+        whole(name, value, least)
     _check_device(device)
     _check_start(problem, start)
     if not isinstance(patterns, str):

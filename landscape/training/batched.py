@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from landscape.errors import BadInput, NotConverged, unknown
+from landscape.errors import BadInput, NotConverged, unknown, whole
 from landscape.training.gradients import Gradients
 from landscape.training.optimizers import OPTIONS, RULES, lbfgs
 from landscape.training.polishing import polish as polish_runs
@@ -87,7 +87,7 @@ def train(
         BadInput: naming an argument that does not fit.
         NotConverged: if a run's objective is not finite at the end.
     """
-    widths, seeds = _whole("width", width), _whole("seeds", seeds, least=0)
+    widths, seeds = _wholes("width", width), _wholes("seeds", seeds, least=0)
     _check(optimizer, schedule, batch_size, len(problem.y), options)
     _check_numbers(optimizer, steps, learning_rate, scale, record_every)
     wanted = _moments(snapshots, steps)
@@ -345,20 +345,17 @@ def _moments(snapshots: Iterable[int], steps: int) -> list[int]:
     listed = list(snapshots)
     if not listed:
         return []
-    found = sorted(set(_whole("snapshots", listed, least=0)))
+    found = sorted(set(_wholes("snapshots", listed, least=0)))
     if found[-1] > steps:
         raise BadInput(f"snapshots holds {found[-1]}: training ends after {steps} steps.")
     return found
 
 
-def _whole(name: str, values: int | Iterable[int], least: int = 1) -> list[int]:
+def _wholes(name: str, values: int | Iterable[int], least: int = 1) -> list[int]:
     listed = [values] if isinstance(values, (int, np.integer)) else list(values)
     if not listed:
         raise BadInput(f"{name} is empty: there must be at least one.")
-    for value in listed:
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise BadInput(f"{name} holds {value!r}: it must hold whole numbers ≥ {least}.")
-    return [int(value) for value in listed]
+    return [whole(f"an entry of {name}", value, least) for value in listed]
 
 
 def _check(
@@ -383,8 +380,7 @@ def _check_numbers(
 ) -> None:
     """Refuse numbers out of range, and a rate that nothing would use."""
     for name, value in (("steps", steps), ("record_every", 1 if every is None else every)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise BadInput(f"{name} is {value!r}: it must be a whole number, at least 1.")
+        whole(name, value)
     if rate is not None and optimizer == "lbfgs":
         raise BadInput("learning_rate: L-BFGS searches along lines; leave learning_rate out.")
     if rate is not None and not 0 <= rate < np.inf:
