@@ -6,6 +6,7 @@ price from above, scale ν until no price exceeds β, evaluate −ℓ*(−ν).  
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,7 @@ from landscape.pricing import (
     free_coordinate_radius,
     largest_price,
     relaxed_supremum,
+    sample_sizes,
     supremum,
 )
 
@@ -262,7 +264,10 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
         ratio: an upper bound of the prices at ν, divided by β.
     """
     loss, y = program.loss, program.y
-    nu = _dual_point(program, nu)
+    given, nu = nu, _dual_point(program, nu)
+    if not np.array_equal(given, nu):  # its prices may have moved, too
+        rows = np.abs(nu - given).reshape(len(y), -1)
+        ratio = ratio + float(rows.sum(axis=1) @ sample_sizes(program)) / program.beta
     top = (1.0 - 4.0 * EPSILON) / ratio if ratio > 0.0 else 1.0
     top = min(top, (1.0 - 4.0 * EPSILON) * loss.reach(nu))
     if not np.isfinite(ratio):  # nothing is known of the prices: only ν = 0 is feasible
@@ -282,9 +287,10 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
     terms = float(np.vdot(np.abs(feasible), np.abs(y) + np.abs(feasible)))
     terms += y.size if loss.classes else 0.0  # entropies are of size one
     bound -= (y.size + 16) * EPSILON * (abs(bound) + terms)
-    if program.free.shape[1]:
+    if not _unseen(program, nu):
         rest = float(np.linalg.norm(_onto_free(program, feasible)))
-        bound -= (rest + EPSILON * float(np.abs(feasible).sum())) * _free_radius(program)
+        rest += program.y.size * EPSILON * float(np.linalg.norm(feasible))
+        bound -= rest * _free_radius(program)
     return bound, feasible
 
 
@@ -297,7 +303,35 @@ def _dual_point(program: Program, nu: Floats) -> Floats:
     if not np.isfinite(nu).all():
         nu = np.zeros_like(nu)
     nu = program.loss.into_domain(nu, program.y)
-    return program.loss.into_domain(nu - _onto_free(program, nu), program.y)
+    if _unseen(program, nu):
+        return nu
+    nu = program.loss.into_domain(nu - _onto_free(program, nu), program.y)
+    return program.loss.into_domain(_summing_to_zero(nu), program.y) if _constant(program) else nu
+
+
+def _constant(program: Program) -> bool:
+    """Return whether the only free direction is a constant added to one output."""
+    return program.free.shape[1] == 1 and program.y.ndim == 1 and bool((program.free == 1.0).all())
+
+
+def _unseen(program: Program, nu: Floats) -> bool:
+    """Return whether ν is orthogonal to the free directions exactly, as far as one can tell."""
+    return not program.free.shape[1] or (_constant(program) and math.fsum(nu) == 0.0)
+
+
+def _summing_to_zero(nu: Floats) -> Floats:
+    """Return entries near ν whose sum is zero exactly: whole multiples of one power of two.
+
+    A sum lost in rounding would be charged by as much as an output can be: where β is small by
+    more than the bound itself.
+    """
+    largest = float(np.abs(nu).max(initial=0.0))
+    quantum = int(np.frexp(largest)[1]) - 52
+    counts = np.trunc(np.ldexp(nu, -quantum))  # towards zero, so as to stay in the domain
+    # What is left of the sum goes to an entry that is neither small nor at the domain's end.
+    at = int(np.abs(np.abs(nu) - 0.5 * largest).argmin())
+    counts[at] -= sum(map(int, counts))
+    return np.ldexp(counts, quantum)
 
 
 def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -43,8 +42,8 @@ def whole(argument: str, value: Any, least: int = 1) -> int:
 
 
 def at_least_zero(argument: str, value: Any) -> float:
-    """Return a finite number that is not negative, or refuse it by name."""
+    """Return a number that is not negative, or refuse it by name."""
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not fits or not 0 <= value < math.inf:
-        raise BadInput(f"{argument} is {value!r}: it must be a finite number, at least 0.")
+    if not fits or not value >= 0:
+        raise BadInput(f"{argument} is {value!r}: it must be a number, at least 0.")
     return float(value)

@@ -40,6 +40,12 @@ def _where(condition: Array, yes: Array, no: float) -> Array:
     return module.where(condition, yes, no)
 
 
+def rms(values: NDArray[np.float64]) -> float:
+    """Return the root mean square, 1 where everything is zero."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest > 0 else 1.0
+
+
 @dataclass(frozen=True)
 class Loss(ABC):
     r"""A convex loss :math:`\ell(f) = \sum_k \ell_k(f_k; y_k)`.
@@ -69,6 +75,23 @@ class Loss(ABC):
         """
         f, y = _like(f, y)
         return _total(self._terms(f, y), y)
+
+    def unit(self, y: ArrayLike) -> float:
+        """Return the size of the targets; 1 where they are classes, whose size means something."""
+        return 1.0 if self.classes else rms(np.asarray(y, dtype=np.float64))
+
+    def per_unit(self, unit: float) -> Loss:
+        """Return the loss ℓ' of targets measured in a unit: ℓ(f; y) = unit² ℓ'(f/unit; y/unit).
+
+        Args:
+            unit: positive; for class labels there is no other than 1 (see `unit`).
+        """
+        assert unit == 1.0 or not self.classes
+        return self
+
+    def simplest(self, y: ArrayLike) -> Loss:
+        """Return a loss of the same values wherever a network does at least as well as zero."""
+        return self
 
     def at_zero(self, y: ArrayLike) -> float:
         """Return the loss of outputs that are zero: what the zero network pays."""
@@ -309,6 +332,13 @@ class Huber(Loss):
     def _distance(self, value: float) -> float:
         linear = value > 0.5 * self.delta**2
         return value / self.delta + 0.5 * self.delta if linear else (2.0 * value) ** 0.5
+
+    def per_unit(self, unit: float) -> Huber:
+        return Huber(self.delta / unit)
+
+    def simplest(self, y: ArrayLike) -> Loss:
+        # a residual of size δ alone costs ½δ²
+        return Squared() if self.at_zero(y) < 0.5 * self.delta**2 else self
 
     def _terms(self, f: Array, y: Array) -> Array:
         r = f - y

@@ -122,9 +122,16 @@ def test_starts_that_do_not_fit_are_refused():
     ):
         with pytest.raises(BadInput, match=words):
             solve(problem, start=start)
-    for options in ({"tolerance": float("nan")}, {"limit": "a"}, {"seed": -1}):
-        with pytest.raises(BadInput, match="must be a"):
-            solve(problem, **options)
+    wrong = {
+        "tolerance": (float("nan"), True, "a", -1e-9),
+        "limit": ("a", 1.5, -1, True),
+        "rounds": (0, 2.5, None),
+        "seed": (-1, 0.5, True),
+    }
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(BadInput, match=f"^{name} is {value!r}: it must be a "):
+                solve(problem, **{name: value})
 
 
 @pytest.mark.parametrize("bias", ["none", "free"])

@@ -140,7 +140,7 @@ def test_the_wrong_input_is_refused():
     with pytest.raises(BadInput, match="NaN"):
         supremum(np.eye(2), np.array([1.0, np.nan]))
     for name in ("target", "tolerance"):
-        for value in (-1.0, np.nan, np.inf, True, "small"):
+        for value in (-1.0, np.nan, True, "small"):
             with pytest.raises(BadInput, match=f"^{name} is {value!r}"):
                 supremum(np.eye(2), np.ones(2), **{name: value})
     for value in (0, -1, 1.5, True):

@@ -157,6 +157,30 @@ def test_what_a_dual_point_still_sees_of_a_free_bias_is_charged(monkeypatch):
     assert bounds.lower_bound_at(program, nu, 0.5)[0] <= optimum
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_dual_point_sums_to_zero_exactly(seed):
+    """So that no charge grows with what an output can be, which is 1/β."""
+    problem, _ = shifted(seed=seed)
+    program = problem.architecture.program(problem, arrangements.sample(problem.design, 3, seed=0))
+    nu = 10.0 ** RNG(seed).uniform(-9, 9) * RNG(seed).standard_normal(12)
+    feasible = bounds._dual_point(program, nu)
+    assert sum(exact(feasible)) == 0
+    assert np.abs(feasible - (nu - nu.mean())).max() <= 1e-14 * np.abs(nu).max()
+    assert np.array_equal(bounds._dual_point(program, feasible), feasible)
+
+
+def test_what_a_projection_of_a_dual_point_does_to_its_prices_is_charged():
+    """Moving ν off the constants by far more than rounding changes every price."""
+    problem, _ = shifted(offset=0.0)
+    program = problem.architecture.program(problem, arrangements.sample(problem.design, 3, seed=0))
+    nu = problem.y - problem.y.mean()
+    plain = bounds.lower_bound_at(program, nu, 1.0)
+    moved = bounds.lower_bound_at(program, nu + 1.0, 1.0)
+    sizes = float(np.linalg.norm(problem.X, axis=1).sum())
+    scale = np.linalg.norm(moved[1]) / np.linalg.norm(plain[1])
+    assert scale <= 1.0 / (1.0 + sizes / program.beta)
+
+
 def test_a_projected_dual_point_is_brought_back_into_its_domain():
     """Centring moves a sample of weight zero out of the domain by a rounding error."""
     rng = RNG(0)

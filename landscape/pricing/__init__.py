@@ -8,6 +8,7 @@ from landscape.pricing.blocks import (
     prices,
     projection_weights,
     resolved_prices,
+    sample_sizes,
 )
 from landscape.pricing.branch import Supremum, supremum
 from landscape.pricing.relaxed import relaxed_supremum
@@ -22,5 +23,6 @@ __all__ = [
     "projection_weights",
     "relaxed_supremum",
     "resolved_prices",
+    "sample_sizes",
     "supremum",
 ]

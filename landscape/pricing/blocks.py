@@ -130,10 +130,7 @@ def resolved_prices(program: Program, nu: Floats, masks: Floats, tied: NDArray[n
     wrong = np.where(tied, np.maximum(sides, 0.0), 0.0)
     weights = 2.0 * np.abs(nu) + wrong
     bounds = _charged(program, rest, weights)
-    design, penalised = program.atoms.design, program.gauge.penalised
-    sizes = np.linalg.norm(design[:, penalised], axis=1)
-    sizes = sizes + np.abs(design[:, ~penalised]).sum(axis=1) * free_coordinate_radius(program)
-    bounds = bounds + (1.0 + len(nu) * EPSILON) * (wrong @ sizes)
+    bounds = bounds + (1.0 + len(nu) * EPSILON) * (wrong @ sample_sizes(program))
     return np.array([magnified(bound, exponent) for bound in bounds])
 
 
@@ -171,6 +168,13 @@ def free_coordinate_radius(program: Program) -> float:
     """
     columns = program.atoms.design[:, program.gauge.penalised]
     return float(np.linalg.norm(columns, axis=1).max(initial=0.0))
+
+
+def sample_sizes(program: Program) -> Floats:
+    """Return how much of a sample any neuron worth considering can let through, shape (n,)."""
+    design, penalised = program.atoms.design, program.gauge.penalised
+    free = np.abs(design[:, ~penalised]).sum(axis=1) * free_coordinate_radius(program)
+    return np.linalg.norm(design[:, penalised], axis=1) + free
 
 
 def _cone_price(program: Program, nu: Floats, block: int, xi: Floats) -> float:

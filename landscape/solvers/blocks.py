@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.losses import rms
+
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
 
@@ -42,7 +44,7 @@ class Blocks:
     r"""The maps :math:`A_g = s_g D_{i(g)} X` and cones of a program, in scaled units.
 
     Inside, the penalised and the free coordinates of X each have unit root mean square, targets
-    of the squared loss too, and every cone row has unit length and stands once (collinear rows
+    that are no classes too, and every cone row has unit length and stands once (collinear rows
     cut the same half-space).  The scaled program has the objective of the original one divided by
     ``value_scale``.
 
@@ -62,13 +64,13 @@ class Blocks:
     """
 
     def __init__(self, program: Program, device: str = "cpu") -> None:
-        self.program, self.loss = program, program.loss
+        self.program = program
         atoms = program.atoms
         counted = program.gauge.penalised
         self.order = np.argsort(~counted, kind="stable")
         self.penalised = int(counted.sum())
-        squared = program.loss.name == "squared"
-        self.y_scale = rms(program.y) if squared else 1.0
+        self.y_scale = program.loss.unit(program.y)
+        self.loss = program.loss.per_unit(self.y_scale)
         columns = np.ones(len(counted))
         columns[counted] = rms(atoms.design[:, counted])
         if not counted.all():
@@ -156,12 +158,6 @@ class Blocks:
         out = np.empty(theta.shape)
         out[:, self.order] = theta.cpu().numpy()
         return out * self.theta_scale
-
-
-def rms(values: np.ndarray) -> float:
-    """Return the root mean square, 1 where everything is zero."""
-    largest = float(np.abs(values).max(initial=0.0))
-    return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest > 0 else 1.0
 
 
 def _rays(X: Floats) -> tuple[Floats, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.solvers.blocks import rms
+from landscape.losses import rms
 
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
@@ -27,7 +27,7 @@ RANK = 1e-12
 class Groups:
     r"""The maps :math:`A_g = D_g X` of a program, one for every distinct pattern.
 
-    Inside, X has unit root mean square, targets of the squared loss too, and the free directions
+    Inside, X has unit root mean square, targets that are no classes too, and the free directions
     are orthonormal.  Blocks with equal masks are one block (their sum counts, and one carries it
     at no higher norm); signs are absorbed.  Outputs keep a last axis: c = 1 for targets (n,).
 
@@ -44,9 +44,10 @@ class Groups:
 
     def __init__(self, program: Program, device: str = "cpu") -> None:
         atoms = program.atoms
-        self.program, self.loss, self.device = program, program.loss, device
+        self.program, self.device = program, device
         self.x_scale = rms(atoms.design)
-        self.y_scale = rms(program.y) if program.loss.name == "squared" else 1.0
+        self.y_scale = program.loss.unit(program.y)
+        self.loss = program.loss.per_unit(self.y_scale)
         self.value_scale = self.y_scale**2
         self.beta = program.beta / (self.x_scale * self.y_scale)
         self.smoothness = 0.25 if program.loss.name == "logistic" else 1.0

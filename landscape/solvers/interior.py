@@ -63,9 +63,8 @@ class Point:
 
 def start(blocks: Blocks, inside: Tensor) -> Point:
     """Return a strictly feasible iterate from directions inside the cones, shape (G, p)."""
-    scale = blocks.y.square().mean().sqrt() if blocks.loss.name == "squared" else 1.0
     k = blocks.penalised
-    z = START_SIZE * float(scale) * inside / inside[:, :k].norm(dim=1, keepdim=True)
+    z = START_SIZE * inside / inside[:, :k].norm(dim=1, keepdim=True)
     t = 2.0 * z[:, :k].norm(dim=1)
     s = blocks.slack(z)
     level = START_CENTRE * blocks.beta * t.mean()

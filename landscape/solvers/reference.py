@@ -7,7 +7,7 @@ evidence and not an echo.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from landscape.errors import NotConverged
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
 
-VERSION = 2
+VERSION = 3
 TOLERANCE = 1e-11
 """Asked of Clarabel (gap and feasibility); what it reaches is reported, and certified elsewhere."""
 
@@ -55,6 +55,7 @@ def solve_primal(program: Program, throw: bool = True) -> Optimum:
     """
     import cvxpy
 
+    program, unit, share = _scaled(program)
     size, dimension, shape = program.atoms.size, program.atoms.dimension, program.y.shape
     theta = cvxpy.Variable((dimension, size * int(np.prod(shape[1:]))))
     outputs = cvxpy.Variable(shape)
@@ -70,20 +71,18 @@ def solve_primal(program: Program, throw: bool = True) -> Optimum:
     if program.cones is not None:
         constraints += program.cones.constraints(theta)
     penalty = program.beta * program.gauge.expression(theta)
-    problem = cvxpy.Problem(
-        cvxpy.Minimize(program.loss.expression(outputs, program.y) + penalty), constraints
-    )
+    objective = program.loss.expression(outputs, program.y) + penalty
+    problem = cvxpy.Problem(cvxpy.Minimize(objective / share), constraints)
     status = _run(problem, "primal", throw)
     if theta.value is None:
         return Optimum(zero, none, np.zeros(shape), np.inf, status)
     found = theta.value.reshape(dimension, size, *shape[1:])
     return Optimum(
-        theta=np.ascontiguousarray(found.swapaxes(0, 1)),
-        constant=none if constant is None else np.asarray(constant.value),
-        nu=np.asarray(
-            matched.dual_value
-        ),  # of f − Σ A θ = 0: exactly −∇ℓ, or the right subgradient
-        value=_number(problem.value),
+        theta=unit * np.ascontiguousarray(found.swapaxes(0, 1)),
+        constant=none if constant is None else unit * np.asarray(constant.value),
+        # Of f − Σ A θ = 0: exactly −∇ℓ, or the right subgradient.
+        nu=unit * share * np.asarray(matched.dual_value),
+        value=unit**2 * share * _number(problem.value),
         status=status,
     )
 
@@ -96,6 +95,7 @@ def solve_dual(program: Program, throw: bool = True) -> tuple[float, Floats]:
     """
     import cvxpy
 
+    program, unit, share = _scaled(program)
     nu = cvxpy.Variable(program.y.shape)
     value, constraints = program.loss.dual_expression(nu, program.y)
     prices = program.atoms.adjoint_expression(nu)
@@ -105,11 +105,27 @@ def solve_dual(program: Program, throw: bool = True) -> tuple[float, Floats]:
     constraints = constraints + program.gauge.polar_constraints(prices, program.beta)
     if program.free.shape[1]:
         constraints.append(program.free.T @ nu == 0)
-    problem = cvxpy.Problem(cvxpy.Maximize(value), constraints)
+    problem = cvxpy.Problem(cvxpy.Maximize(value / share), constraints)
     _run(problem, "dual", throw)
     if nu.value is None:
         return -np.inf, np.zeros(program.y.shape)
-    return _number(problem.value), np.asarray(nu.value)
+    return unit**2 * share * _number(problem.value), unit * np.asarray(nu.value)
+
+
+def _scaled(program: Program) -> tuple[Program, float, float]:
+    """Return the program in the units of its targets, that unit, and its size there.
+
+    Clarabel's tolerances are absolute below one.  Powers of two change no digit.
+    """
+    unit = _power_of_two(program.loss.unit(program.y))
+    y = program.y / unit
+    loss = program.loss.per_unit(unit).simplest(y)
+    share = _power_of_two(min(1.0, loss.at_zero(y) or 1.0))
+    return replace(program, loss=loss, y=y, beta=program.beta / unit), unit, share
+
+
+def _power_of_two(size: float) -> float:
+    return float(np.exp2(np.round(np.log2(size))))
 
 
 def _number(value: Any) -> float:
