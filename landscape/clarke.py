@@ -30,6 +30,8 @@ HALVINGS = 20
 """Of one of its steps, before a gradient step is taken instead."""
 SETTLED = 1e-14
 """Slopes this small, relative to their terms, are rounding."""
+SPREAD = 1e3
+"""Ratio of the largest to the smallest row above which that method is asked as well."""
 SLAB = 2_000_000
 """Numbers in one slab of the neurons' matrices."""
 
@@ -138,8 +140,7 @@ def box_least_squares(columns: Floats, target: Floats) -> Floats:
     unit = np.abs(columns).max(axis=(1, 2), initial=0.0)
     unit = np.where(unit > 0, unit, 1.0)
     columns, target = columns / unit[:, None, None], target / unit[:, None]
-    sizes = np.linalg.norm(columns, axis=1)
-    terms = np.linalg.norm(target, axis=1) + sizes.sum(axis=1)
+    sizes, reach = np.abs(columns), np.abs(target)
     gram, eye = columns.transpose(0, 2, 1) @ columns, np.eye(k)
     x, left = np.full((m, k), 0.5), np.arange(m)
     for _ in range(NEWTON):
@@ -147,7 +148,10 @@ def box_least_squares(columns: Floats, target: Floats) -> Floats:
         rest = np.einsum("mpk,mk->mp", A, now) - target[left]
         slope = np.einsum("mpk,mp->mk", A, rest)
         held = ((now <= 0.0) & (slope >= 0.0)) | ((now >= 1.0) & (slope <= 0.0))
-        steep = ~held & (np.abs(slope) > SETTLED * sizes[left] * terms[left, None])
+        # Row by row, so that coordinates in small units count as those in large ones do.
+        terms = np.einsum("mpk,mk->mp", sizes[left], now) + reach[left]
+        terms = np.einsum("mpk,mp->mk", sizes[left], terms)
+        steep = ~held & (np.abs(slope) > SETTLED * terms)
         moving = steep.any(axis=1)
         left, now, rest, slope, held = (v[moving] for v in (left, now, rest, slope, held))
         if not len(left):
@@ -170,7 +174,11 @@ def box_least_squares(columns: Floats, target: Floats) -> Floats:
                 break
             length[worse] *= 0.5
         x[left] = np.where(worse[:, None], ahead, trial)
-    for j in left:
+    # Squares of coordinates in very different units are lost in those of the largest.
+    rows = np.maximum(sizes.max(axis=2, initial=0.0), reach)
+    least = np.where(rows > 0, rows, np.inf).min(axis=1)
+    for j in np.union1d(left, np.flatnonzero(rows.max(axis=1) > SPREAD * least)):
         found = lsq_linear(columns[j], target[j], bounds=(0.0, 1.0), method="bvls", tol=1e-14)
-        x[j] = np.clip(found.x, 0.0, 1.0)
+        trials = np.stack([x[j], np.clip(found.x, 0.0, 1.0)])
+        x[j] = trials[np.linalg.norm(trials @ columns[j].T - target[j], axis=1).argmin()]
     return x

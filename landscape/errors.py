@@ -44,6 +44,6 @@ def whole(argument: str, value: Any, least: int = 1) -> int:
 def at_least_zero(argument: str, value: Any) -> float:
     """Return a number that is not negative, or refuse it by name."""
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not fits or not value >= 0:
+    if not fits or not float(value) >= 0:
         raise BadInput(f"{argument} is {value!r}: it must be a number, at least 0.")
     return float(value)

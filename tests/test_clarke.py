@@ -25,6 +25,20 @@ def test_box_least_squares_is_that_of_an_active_set_method(shape, scale):
         assert own <= other + 1e-12 * np.linalg.norm(b)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_box_least_squares_of_badly_scaled_data(axis):
+    """Coordinates, or samples, whose units differ by up to 1e18."""
+    rng = np.random.default_rng(axis)
+    size = (200, 6, 1) if axis == 1 else (200, 1, 6)
+    columns = rng.standard_normal((200, 6, 6)) * 10.0 ** rng.integers(-9, 10, size)
+    target = rng.standard_normal((200, 6)) * np.abs(columns).max(axis=2)
+    for A, b, mine in zip(columns, target, box_least_squares(columns, target), strict=True):
+        unit = np.abs(A).max()
+        theirs = lsq_linear(A / unit, b / unit, bounds=(0.0, 1.0), method="bvls", tol=1e-14).x
+        own, other = (np.linalg.norm(A @ np.clip(v, 0, 1) - b) / unit for v in (mine, theirs))
+        assert own <= other + 1e-12
+
+
 def test_a_clarke_stationary_neuron_with_a_wrong_sign_at_its_tie():
     """The three points of the reference: descent is possible although the residual is zero."""
     X = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]])

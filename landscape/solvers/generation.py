@@ -117,7 +117,7 @@ def generate(
     rounds: int = ROUNDS,
     device: str = "cpu",
     throw: bool = True,
-) -> tuple[Optimum, Program, float, tuple[dict[str, Any], ...]]:
+) -> tuple[Optimum, Program, dict[str, Any], tuple[dict[str, Any], ...]]:
     """Return the optimum over all patterns, as far as search and exact prices can tell.
 
     Args:
@@ -127,13 +127,13 @@ def generate(
         seed: of the random climbs.
         everything: exact prices of all patterns, asked when the search finds nothing more.
         warm: blocks and free part of a nearby optimum over the first columns, one row each.
-        rounds: most rounds.
+        rounds: most rounds, at least 1.
         device: where restricted programs are solved.
         throw: raise if the rounds run out; otherwise the gap tells.
 
     Returns:
-        The optimum, its restricted program, the largest price found at its residual over β, and
-        one entry a round.
+        The optimum, its restricted program, the entry of its round (such as the largest price
+        found at its residual over β, and by how many climbs), and the entries of all rounds.
 
     Raises:
         NotConverged: if the restricted solver fails, or the rounds run out and ``throw``.
@@ -143,7 +143,7 @@ def generate(
     at_zero = problem.loss.at_zero(problem.y)
     rng, began = np.random.default_rng(seed), time.perf_counter()
     columns, before, lowest = first, None, np.inf
-    best: tuple[Optimum, Program, float, float] | None = None
+    best: tuple[Optimum, Program, dict[str, Any]] | None = None
     history: list[dict[str, Any]] = []
     stage, ended = 0, False
     if warm is not None and len(columns.signs) == len(warm[0]):
@@ -172,7 +172,7 @@ def generate(
             }
         )
         if best is None or optimum.value < best[0].value:
-            best = optimum, program, ratio, open_gap
+            best = optimum, program, history[-1]
         sure = stage == 2 or (stage == 1 and optimum.gap <= tolerance)
         if (open_gap <= tolerance or not len(found.signs)) and not sure:
             # Nothing to add at this accuracy: raise it, on the blocks that carry something.
@@ -197,15 +197,15 @@ def generate(
         lowest = min(lowest, optimum.value)
         before = (optimum.theta[kept], optimum.constant) if optimum.gap <= 1e-7 else None
         columns = columns.take(kept).join(found)
-    if not ended:  # the last round need not be the best: at equal accuracy it drops what it can
-        assert best is not None
-        optimum, program, ratio, open_gap = best
+    assert best is not None  # there is at least one round
+    # The last round need not be the best: at equal accuracy it drops what it can.
+    optimum, program, entry = (optimum, program, history[-1]) if ended else best
     if not ended and throw:
         raise NotConverged(
             f"Column generation ran {rounds} rounds and still leaves a relative gap of "
-            f"{open_gap:.1e}. Pass start= with trained networks, or raise the tolerance."
+            f"{entry['open_gap']:.1e}. Pass start= with trained networks, or raise the tolerance."
         )
-    return replace(optimum, history=tuple(history)), program, ratio, tuple(history)
+    return replace(optimum, history=tuple(history)), program, entry, tuple(history)
 
 
 def _solve(

@@ -90,14 +90,18 @@ class Interior:
         self.onto_free = torch.linalg.qr(blocks.free)[0]
         # Work space: arrays over blocks and cone rows are written in place, again and again.
         patterns = max(1, min(blocks.patterns, CHUNK // (blocks.n * p)))
-        n, like = blocks.n, blocks.X
-        self.work = {
-            kind: (like.to(kind), like.new_empty(n, patterns, p, dtype=kind),
-                   like.new_empty(n, n, dtype=kind))
-            for kind in KINDS
-        }  # fmt: skip
+        self.slab = (blocks.n, patterns, p)
+        self.work: dict[torch.dtype, tuple[Tensor, Tensor, Tensor]] = {}
         self.cuts = [*range(0, blocks.n, max(64, -(-blocks.n // 4))), blocks.n]
         self.spare = [torch.empty_like(self.now.s) for _ in range(7)]
+
+    def workspace(self, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return X, a slab of the Schur complement's factor and its square, in one precision."""
+        if kind not in self.work:
+            X, n = self.blocks.X, self.blocks.n
+            slab, square = (X.new_empty(*shape, dtype=kind) for shape in (self.slab, (n, n)))
+            self.work[kind] = X.to(kind), slab, square
+        return self.work[kind]
 
     def run(self, tolerance: float) -> Point:
         """Iterate until the relative gap is at most ``tolerance`` or progress ends."""
@@ -307,7 +311,7 @@ class _System:
     def _complement(self, interior: Interior, joined: Tensor, kind: torch.dtype) -> Tensor:
         """Return the lower triangle of the Schur complement, computed in one precision."""
         b, cuts = self.blocks, interior.cuts
-        X, slab, schur = interior.work[kind]
+        X, slab, schur = interior.workspace(kind)
         schur.zero_().diagonal().fill_(1.0)
         rows, joined = (self.root[:, None] * b.masks_t).to(kind), joined.to(kind)
         width = slab.shape[1]

@@ -178,20 +178,18 @@ def _search_all(
         warm = start.point.theta, start.point.constant
     else:
         first = generation.Columns.of(problem.design, *_first_neurons(problem, start, seed))
-    optimum, solved, ratio, history = generation.generate(
+    optimum, solved, entry, history = generation.generate(
         problem, first, tolerance, seed, everything, warm, rounds, device, throw
     )
     if not proofs:  # the rounds ran out: what is returned gets its lower bound all the same
         everything(optimum.nu, problem.beta)
     if proofs[-1].scope == EXACT:
         return _finish(problem, solved, optimum, proofs[-1], history, tolerance, throw)
+    ratio, relaxed = entry["price_ratio"], max(proof.value for proof in proofs)
     reached = lower_bound_at(solved, optimum.nu, max(ratio, 1.0))
     bound = Bound(*reached, ratio, SEARCH, arrangements.count(*_size(problem)))
-    relaxed = max(proof.value for proof in proofs)
-    climbs = sum(entry["climbs"] for entry in history[-3:])
-    return _finish(
-        problem, solved, optimum, bound, history, tolerance, throw, relaxed=relaxed, climbs=climbs
-    )
+    searched = {"relaxed": relaxed, "climbs": entry["climbs"]}
+    return _finish(problem, solved, optimum, bound, history, tolerance, throw, **searched)
 
 
 def _size(problem: Problem) -> tuple[int, int]:
