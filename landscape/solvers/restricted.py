@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from landscape.programs import Floats, Program
 
-VERSION = 2
+VERSION = 3
 ROUGH = (1e-5, 1e-6, 1e-7, 1e-8)
 """Gaps of the interior point from which the finish is tried, one after the other."""
 INEXACT = 1e-4
