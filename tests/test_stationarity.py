@@ -26,6 +26,7 @@ from landscape.stationarity import (
     distinct,
     resolved,
 )
+from landscape.stationarity.escapes import off_a_kink
 
 
 def small(seed, n=12, d=2, bias="none", loss="squared", beta=0.2):
@@ -60,7 +61,7 @@ def test_a_point_that_is_only_clarke_stationary_is_caught_with_a_way_down():
     judge = Classifier(problem)
     escape = judge.escape(network)
     assert escape is not None and escape.objective < found.objective
-    kink = judge._off_a_kink(found.point, found.nu)
+    kink = off_a_kink(problem, found.point, found.nu)
     assert kink is not None and kink.kind == "kink"
     assert problem.objective(kink.network) == pytest.approx(kink.objective, rel=1e-14)
 
@@ -96,7 +97,7 @@ def test_constructed_clarke_points_are_caught_and_left(seed, share):
     found = classify(problem, network)
     assert found.verdict == CLARKE
     assert found.own < found.objective * (1 - 1e-6)
-    kink = Classifier(problem)._off_a_kink(found.point, found.nu)
+    kink = off_a_kink(problem, found.point, found.nu)
     assert kink is not None and kink.objective < found.objective
     u = found.point.theta[0]
     step = problem.architecture.lift(problem, kink.network.values).theta[0] - u
