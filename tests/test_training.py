@@ -275,6 +275,16 @@ def test_polish_reaches_directionally_stationary_points(bias):
     assert sum(c.stationarity <= 1e-7 for c in certify(problem, runs.networks)) == 0
 
 
+def test_polish_ends_at_stationary_points_where_gains_drown_in_rounding():
+    """A neuron that is all but redundant: its best size changes the objective by 1e-15 of it."""
+    problem = planted(50, 3)
+    runs = train(problem, [8, 16, 32, 64], range(12), "lbfgs", steps=150, scale=0.1)
+    polished = polish(problem, runs)
+    assert polished.directional.all()
+    assert polished.residuals.max() <= 1e-7
+    assert (polished.objectives <= runs.objectives * (1 + 1e-13)).all()
+
+
 @pytest.mark.parametrize("bias", ["none", "penalised", "free"])
 def test_polish_finds_the_zero_network_where_it_is_optimal(bias):
     problem = PROBLEM.replace(beta=1e3, architecture=TwoLayer(bias=bias))

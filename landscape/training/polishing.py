@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-VERSION = 3
+VERSION = 4
+LOST = 1e-14
+"""Decreases below this share of the objective are lost in its rounding."""
 
 
 def polish(
@@ -165,8 +167,13 @@ def _polished(
             state, value = moved
             held, one = None, False
         settled = slope > -((tolerance * problem.beta) ** 2)
-        if work.redamped(gain, slope, settled):
+        if work.redamped(gain, slope, settled, value):
             continue
+        if moved is None and not settled:
+            sharper = work.sharpened(state, value, slope)
+            if sharper is not None:
+                state, value = sharper
+                continue
         if moved is None or settled:
             if moved is None and held is not None:
                 # Ties released together may get in each other's way: then one at a time.
@@ -250,18 +257,39 @@ class _Descent:
         direction = replace(state, u=u.reshape(state.u.shape), constant=constant)
         return direction, float(slope @ step)
 
-    def redamped(self, gain: float, slope: float, settled: bool) -> bool:
+    def redamped(self, gain: float, slope: float, settled: bool, value: float) -> bool:
         """Adapt the damping to the last step; return whether another step is due at once."""
         before = self.damping
         if settled or (gain <= 0 and before >= 1e2):
             self.damping = 0.0
             return settled and before > 0
-        if gain < -0.05 * slope and -slope > 1e-8:
+        if gain < -0.05 * slope and -slope > LOST * abs(value):
             self.damping = min(max(1e-2, 10 * before), 1e2)
             return gain <= 0
         if gain > -0.25 * slope:
             self.damping = before / 10 if before > 1e-4 else 0.0
         return False
+
+    def sharpened(self, state: _State, value: float, slope: float) -> tuple[_State, float] | None:
+        """Return a state of smaller gradient where gains drown in rounding; None if not found.
+
+        There the objective cannot choose a length, but the Newton decrement can choose a damping.
+        """
+        noise = 4 * np.finfo(float).eps * abs(value)
+        if -slope > 1e-8 * abs(value):
+            return None
+        found = None
+        for damping in 10.0 ** np.arange(-3, 4):
+            self.damping = damping
+            trial = self._at(state, self.newton(state)[0], 1.0)
+            crossed = (trial.u @ self.X.T > 0) != state.open
+            self.damping = 0.0
+            if (crossed & ~state.ties).any() or not self.value(trial) <= value + noise:
+                continue
+            after = self.newton(trial)[1]
+            if after > 0.5 * slope:
+                found, slope = trial, after
+        return None if found is None else self.snapped(found, self.value(found))
 
     def search(
         self, state: _State, value: float, step: _State, slope: float
