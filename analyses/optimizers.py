@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import figures, polish, solve, train
+from landscape import figures, polish, prune, solve, train
 from landscape.errors import unknown
 from landscape.solvers import generation, restricted
 from landscape.stationarity import GLOBAL, SPURIOUS, VERDICTS, Classifier, census
@@ -53,7 +53,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     )
     solution = solve(problem, tolerance=1e-9)
     judge = Classifier(problem, solution.certificate, global_tolerance=FLOOR)
-    floor = judge.floor
+    floor = judge.prices.floor
     assert floor is not None
     polished = polish(problem, runs)
     finite = np.flatnonzero(np.isfinite(runs.objectives)).tolist()
@@ -90,7 +90,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "distinct": int(after.group.max(initial=-1) + 1),
         "median_neurons_trained": float(np.median(neurons)),
         "median_neurons": float(np.median(after.neurons)),
-        "optimal_neurons": solution.active,
+        "optimal_neurons": len(prune(problem, solution.network()).values["output"]),
     }
     arrays = {
         "steps": runs.trace_steps,

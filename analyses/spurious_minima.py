@@ -4,10 +4,10 @@ A cell is one data set, one optimiser and one scale of initialisation: networks 
 seed are trained in one batch, polished to directionally stationary points, and judged against the
 certified optimum over all patterns.  Points are counted as one up to permutation, positive
 rescaling and splitting of neurons.  The theory's widths are marked: m*, the neurons of the optimum
-found (from there on a global optimum fits), and n + m* (from there on a path that never rises leads
-from anywhere to it; Wang, Lacotte & Pilanci 2022).  Polishing merges neurons of one pattern, so a
-stationary point of a wide network has spare neurons, and an escape through a new one.  From random
-networks of the largest width that path is built and measured: balance, prune, straight line.
+found, pruned (from there on a global optimum fits), and n + m* (from there on a path that never
+rises leads from anywhere to it; Wang, Lacotte & Pilanci 2022).  Polishing merges neurons of one
+pattern, so a stationary point of a wide network has spare neurons, and an escape through a new one.
+From random networks of the largest width that path is built and measured: balance, prune, line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import connect, figures, polish, solve, train
+from landscape import connect, figures, polish, prune, solve, train
 from landscape.solvers import generation
 from landscape.stationarity import GLOBAL, MOVING, SPURIOUS, VERDICTS, Classifier, census
 from landscape.training import batched, polishing
@@ -72,7 +72,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "optimum": solution.objective,
         "dual": solution.certificate.dual,
         "scope": solution.certificate.scope,
-        "optimal_neurons": solution.active,
+        "optimal_neurons": len(prune(problem, solution.network()).values["output"]),
         "global": found.share(GLOBAL),
         "spurious": found.share(SPURIOUS),
         "not_stationary": found.share(MOVING),

@@ -59,7 +59,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     )
     solution = solve(problem, tolerance=1e-9)
     judge = Classifier(problem, solution.certificate)
-    floor, taken, snapshots = judge.floor, runs.snapshot_steps, runs.snapshots
+    floor, taken, snapshots = judge.prices.floor, runs.snapshot_steps, runs.snapshots
     assert floor is not None and taken is not None and snapshots is not None
     shape = (len(taken), cfg.seeds)
     along = summarise([judge({k: v[at] for k, v in snapshots.items()}) for at in np.ndindex(shape)])

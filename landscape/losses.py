@@ -56,11 +56,13 @@ class Loss(ABC):
     Attributes:
         name: the name that `get` knows.
         smooth: whether the gradient exists everywhere.
+        strict: whether the loss is strictly convex, so that all optima have one fit.
         classes: whether the labels must be −1 and +1.
     """
 
     name: ClassVar[str]
     smooth: ClassVar[bool] = True
+    strict: ClassVar[bool] = False
     classes: ClassVar[bool] = False
 
     def value(self, f: Array, y: ArrayLike) -> Array:
@@ -236,6 +238,7 @@ class Squared(Loss):
     r"""Half the sum of squares, :math:`\tfrac12\|f-y\|^2`; conjugate ½‖u‖² + uᵀy."""
 
     name: ClassVar[str] = "squared"
+    strict: ClassVar[bool] = True
 
     def _distance(self, value: float) -> float:
         return (2.0 * value) ** 0.5
@@ -271,6 +274,7 @@ class Logistic(Loss):
     """
 
     name: ClassVar[str] = "logistic"
+    strict: ClassVar[bool] = True
     classes: ClassVar[bool] = True
 
     def _distance(self, value: float) -> float:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-VERSION = 4
+VERSION = 5
 LOST = 1e-14
 """Decreases below this share of the objective are lost in its rounding."""
 
@@ -163,10 +163,13 @@ def _polished(
         step, slope = work.newton(state)
         moved = work.search(state, value, step, slope)
         gain = 0.0 if moved is None else value - moved[1]
+        same = moved is None or len(moved[0].u) == len(state.u)  # no neuron was dropped
         if moved is not None:
             state, value = moved
             held, one = None, False
-        settled = slope > -((tolerance * problem.beta) ** 2)
+        # The decrement says little of a tiny neuron, the gradient little of flat directions.
+        small = tolerance * problem.beta
+        settled = same and slope > -(small**2) and work.steepest <= 10 * small
         if work.redamped(gain, slope, settled, value):
             continue
         if moved is None and not settled:
@@ -207,6 +210,7 @@ class _Descent:
     def __init__(self, problem: Problem, penalised: NDArray[np.bool_], free: bool) -> None:
         self.X, self.y, self.beta = problem.design, problem.y, problem.beta
         self.loss, self.penalised, self.free = problem.loss, penalised, free
+        self.steepest = np.inf  # the largest gradient of any neuron at the last Newton step
         self.damping = 0.0  # in units of β/‖u_j‖: the quadratic model holds for |step| ≲ ‖u_j‖
 
     def fit(self, state: _State) -> Floats:
@@ -239,6 +243,7 @@ class _Descent:
             columns.append(np.ones((len(self.y), 1)))
             slopes.append(np.array([gradient.sum()]))
             norms.append(np.zeros((1, 1)))
+        self.steepest = max([0.0, *(float(np.linalg.norm(one)) for one in slopes)])
         if not sum(column.shape[1] for column in columns):  # nothing can move
             return replace(state, u=0.0 * state.u, constant=0.0), 0.0
         A, slope = np.hstack(columns), np.concatenate(slopes)

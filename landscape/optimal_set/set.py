@@ -1,0 +1,361 @@
+"""`OptimalSet`: what is known of all optimal networks from one certified solution."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import shortest_path
+
+from landscape import arrangements
+from landscape.architectures.base import ConvexPoint
+from landscape.bounds import EXACT, GIVEN, residual
+from landscape.errors import BadInput, NotConverged
+from landscape.network import Network
+from landscape.optimal_set.directions import Directions, by_search, of_program
+from landscape.optimal_set.polytope import ZERO, Polytope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from landscape.architectures.base import Parameters
+    from landscape.arrangements import Arrangements
+    from landscape.programs import Floats
+    from landscape.solvers.solution import Solution
+
+CARRIED = 1e-6
+"""What of the fit (relative) the directions may fail to carry."""
+
+
+class Components(NamedTuple):
+    """The components of the optimal set at one width, neurons labelled.
+
+    Attributes:
+        segments: components of more than one point.
+        isolated: components of one point.
+    """
+
+    segments: int
+    isolated: int
+
+
+class OptimalSet:
+    """All optimal networks of a solved problem.
+
+    Args:
+        solution: a certified solution; its scope is inherited by everything here.
+        patterns: of scope "given patterns": the patterns over which it was solved.
+        limit: patterns up to which directions are found by pricing every one of them; beyond,
+            or where branch and bound proved the solution without a list, they are sought by
+            climbs, and ``listed`` is False.
+        rays, seconds: limits of the enumeration of vertices (see `Polytope`).
+        seed: of the climbs.
+
+    Attributes:
+        directions: unit blocks ū_k of price β, shape (K, p), with ``signs`` (K,).
+        features: what each adds to the fit, A, shape (n, K).
+        polytope: {c ≥ 0 : Ac = ŷ}.
+        scope: of the solution.
+        listed: whether every pattern in scope was priced to find the directions.
+        spread, separation: how far prices that count as β are from it (relative), and how far
+            below β the next price is: a set is clear if the second is much the larger.
+
+    Raises:
+        BadInput: where the set is no such polytope: a loss that is not strictly convex (optima
+            differ in their fit), several outputs (the set is not polyhedral), a free bias.
+        NotConverged: if the directions found do not carry the fit.
+
+    Example:
+        >>> from landscape import Problem, data, solve
+        >>> toy = data.load("toy_sqrt3")
+        >>> optima = OptimalSet(solve(Problem(toy.X, toy.y, 0.1)))
+        >>> optima.m_star, optima.M_star, optima.components(2)
+        (1, 2, Components(segments=1, isolated=2))
+    """
+
+    def __init__(
+        self,
+        solution: Solution,
+        *,
+        patterns: Arrangements | None = None,
+        limit: int = 200_000,
+        rays: int = 20_000,
+        seconds: float = 60.0,
+        seed: int = 0,
+    ) -> None:
+        problem = self.problem = solution.problem
+        self.solution, self.scope = solution, solution.certificate.scope
+        self._check()
+        nu = residual(solution.point)
+        found = self._directions(nu, patterns, limit, seed)
+        self.directions, self.signs, self.masks = found.units, found.signs, found.masks
+        self.spread, self.separation = found.spread, 1.0 - found.below
+        every = arrangements.Arrangements.from_bool(self.masks, self.directions)
+        self.program = problem.architecture.program(problem, every, self.signs)
+        self.features = self._features()
+        fit = solution.point.program.fit(solution.point.theta, solution.point.constant)
+        c, rest = nnls(self.features, fit) if len(self.signs) else (np.zeros(0), 0.0)
+        if rest > CARRIED * float(np.linalg.norm(fit)) or (not len(c) and fit.any()):
+            raise NotConverged(
+                f"The {len(self.signs)} directions of price β leave {rest:.1e} of the fit: the "
+                "dual point is not accurate enough, or directions are missing. Solve with a "
+                "smaller tolerance, or raise limit."
+            )
+        self.fit = self.features @ c
+        self.polytope = Polytope(self.features, self.fit, rays, seconds)
+
+    def _check(self) -> None:
+        """Refuse problems whose optimal set is not the polytope of the theorem."""
+        problem = self.problem
+        if problem.y.ndim != 1:
+            raise BadInput(
+                "solution has several outputs: their optimal set is no polytope (blocks are "
+                "matrices, and a nuclear norm has curved faces)."
+            )
+        if not problem.loss.strict:
+            raise BadInput(
+                f"solution has the {problem.loss.name} loss, which is not strictly convex: its "
+                "optima differ in their fit. Use squared or logistic."
+            )
+        if (
+            not problem.architecture.penalised(problem).all()
+            or getattr(problem.architecture, "bias", "none") == "free"
+        ):
+            raise BadInput(
+                "solution has a free bias: a neuron open on all samples can be shifted against the "
+                "output bias, so optimal directions are not finitely many. Use bias='penalised'."
+            )
+
+    def _directions(
+        self, nu: Floats, patterns: Arrangements | None, limit: int, seed: int
+    ) -> Directions:
+        problem, point = self.problem, self.solution.point
+        rank = int(np.linalg.matrix_rank(problem.design))
+        count = arrangements.count(len(problem.y), rank)
+        self.listed = True
+        if patterns is not None:
+            return of_program(problem.architecture.program(problem, patterns), nu)
+        if self.scope == GIVEN:
+            raise BadInput(
+                "solution has scope 'given patterns': pass patterns=, those it was solved over."
+            )
+        plain = problem.architecture.plain_neurons
+        if self.scope == EXACT and (count <= limit or not plain):
+            every = problem.architecture.all_patterns(problem, limit)
+            return of_program(problem.architecture.program(problem, every), nu)
+        self.listed = False
+        sizes = point.program.gauge.value(point.theta)
+        units = point.theta[sizes > 0] / sizes[sizes > 0, None]
+        return by_search(problem, units, point.program.atoms.signs[sizes > 0], nu, seed)
+
+    def _features(self) -> Floats:
+        columns = [self.program.atoms.matrix(k) @ unit for k, unit in enumerate(self.directions)]
+        return np.column_stack(columns) if columns else np.zeros((len(self.problem.y), 0))
+
+    @property
+    def vertices(self) -> Floats:
+        """Coefficients of the optima with independent features, shape (V, K), fewest first."""
+        return self.polytope.vertices
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Pairs of adjacent vertices, shape (E, 2)."""
+        return self.polytope.edges
+
+    @property
+    def unique(self) -> bool:
+        """Whether there is one optimal network up to permutation and splitting."""
+        return self.polytope.unique
+
+    @property
+    def m_star_bounds(self) -> tuple[int, int]:
+        """Bounds of the fewest neurons of an optimal network, equal where known."""
+        if self.polytope.complete:
+            least = int(self.polytope.supports.sum(axis=1).min())
+            return least, least
+        return self.polytope.fewest()
+
+    @property
+    def M_star_bounds(self) -> tuple[int, int]:
+        """Bounds of the most neurons of an optimal network with independent features."""
+        most = int(self.polytope.supports.sum(axis=1).max())
+        return most, most if self.polytope.complete else self.polytope.rank
+
+    @property
+    def m_star(self) -> int:
+        """The fewest neurons of an optimal network."""
+        return self._known("m_star", self.m_star_bounds)
+
+    @property
+    def M_star(self) -> int:
+        """The most neurons of an optimal network with linearly independent features."""
+        return self._known("M_star", self.M_star_bounds)
+
+    def _known(self, name: str, bounds: tuple[int, int]) -> int:
+        if bounds[0] != bounds[1]:
+            raise BadInput(
+                f"{name} is only known to lie between {bounds[0]} and {bounds[1]} "
+                f"({name}_bounds): {self.polytope.status}"
+            )
+        return bounds[0]
+
+    def components(self, width: int) -> Components:
+        """Count the components of the set of optimal networks of ``width`` labelled neurons.
+
+        Non-trivial ones are those of the graph of vertices with fewer neurons, joined by edges
+        on which at most ``width`` neurons are in use; a spare neuron allows any relabelling.
+        Isolated points are the relabellings of the vertices with exactly ``width`` neurons.
+
+        Raises:
+            BadInput: if not all vertices are known, or for fixed gates, which have no width.
+        """
+        if not self.problem.architecture.plain_neurons:
+            raise BadInput(
+                f"architecture {self.problem.architecture.label} has fixed gates: its networks "
+                "have no width to vary. The polytope itself is connected."
+            )
+        if not self.polytope.complete:
+            raise BadInput(f"components need all vertices. {self.polytope.status}")
+        counts = self.polytope.supports.sum(axis=1)
+        if not counts.any():  # the zero network, at every width
+            return Components(0, 1)
+        labels = self.polytope.components(width)
+        alone = int((counts == width).sum())
+        return Components(int(labels.max(initial=-1)) + 1, math.factorial(width) * alone)
+
+    @property
+    def theorem_width(self) -> int:
+        """Width from which on the theorem has the set connected: min(m* + M*, n + 1)."""
+        return min(self.m_star + self.M_star, len(self.problem.y) + 1)
+
+    @property
+    def connected_width(self) -> int:
+        """Width from which on the set is connected, by counting."""
+        width = self.theorem_width
+        while width > max(self.m_star, 1) and sum(self.components(width - 1)) == 1:
+            width -= 1
+        return width
+
+    def route(self, first: int, last: int, width: int) -> list[int]:
+        """Return vertices from one to another along edges that use at most ``width`` neurons.
+
+        Raises:
+            BadInput: if there is no such route: they lie in different components.
+        """
+        supports, pairs = self.polytope.supports, self.edges
+        counts = supports.sum(axis=1)
+        joint = (supports[pairs[:, 0]] | supports[pairs[:, 1]]).sum(axis=1)
+        pairs = pairs[(joint <= width) & (counts[pairs] < width).all(axis=1)]
+        graph = coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(len(counts),) * 2)
+        far, before = shortest_path(
+            graph.tocsr(), directed=False, indices=first, return_predecessors=True
+        )
+        if not np.isfinite(far[last]):
+            raise BadInput(
+                f"vertices {first} and {last} lie in different components at width {width}."
+            )
+        route = [last]
+        while route[-1] != first:
+            route.append(int(before[route[-1]]))
+        return route[::-1]
+
+    def point(self, coefficients: Floats) -> ConvexPoint:
+        """Return the optimum with coefficients c (K,) as a point of the convex program."""
+        c = np.asarray(coefficients, dtype=np.float64)
+        size = float(np.linalg.norm(self.fit))
+        if c.shape != (len(self.signs),) or not (c >= 0).all():
+            raise BadInput(f"coefficients must be non-negative, one of {len(self.signs)} each.")
+        if float(np.linalg.norm(self.features @ c - self.fit)) > CARRIED * size:
+            raise BadInput(
+                "coefficients do not give the optimal fit: they are no point of the set."
+            )
+        constant = self.program.zero()[1]
+        return ConvexPoint(self.program, c[:, None] * self.directions, constant)
+
+    def network(self, coefficients: Floats) -> Network:
+        """Return the balanced network of coefficients c (K,), one neuron a positive entry."""
+        architecture = self.problem.architecture
+        return Network(architecture, architecture.lower(self.point(coefficients)))
+
+    def coefficients(self, network: torch.nn.Module | Parameters) -> Floats:
+        """Return the coefficients of an optimal network, collinear neurons joined, shape (K,).
+
+        Raises:
+            BadInput: if it has a neuron that no optimal network has, or another fit.
+        """
+        architecture = self.problem.architecture
+        read = architecture.read(network) if isinstance(network, torch.nn.Module) else network
+        point = architecture.lift(self.problem, read)
+        c = np.zeros(len(self.signs))
+        sizes = point.program.gauge.value(point.theta)
+        for theta, sign, size in zip(point.theta, point.program.atoms.signs, sizes, strict=True):
+            if size <= ZERO * sizes.max():
+                continue
+            apart = np.linalg.norm(self.directions - theta / size, axis=1)
+            apart[self.signs != sign] = np.inf
+            if not len(apart) or apart.min() > 1e-4:
+                raise BadInput("network has a neuron whose direction no optimal network has.")
+            c[int(apart.argmin())] += size
+        if float(np.linalg.norm(self.features @ c - self.fit)) > 1e-4 * np.linalg.norm(self.fit):
+            raise BadInput("network has another fit than the optimal networks.")
+        return c
+
+    def least(self) -> Floats:
+        """Return the coefficients of an optimal network of m* neurons."""
+        return self.vertices[0]
+
+    def most(self) -> Floats:
+        """Return coefficients that use every direction that any optimal network uses."""
+        return self.vertices.mean(axis=0)
+
+    def smallest(self) -> Floats:
+        """Return the coefficients of least Σ‖u‖² (the min-ℓ2 member of Mishkin & Pilanci)."""
+        import cvxpy
+
+        return self._minimiser(cvxpy.sum_squares)
+
+    def largest_l1(self) -> Floats:
+        """Return the coefficients of largest Σ‖u‖₁ (their max-ℓ1 member), a vertex."""
+        return self.polytope.largest(np.abs(self.directions).sum(axis=1))[1]
+
+    def outputs(self, X: Floats) -> Floats:
+        """Return what each direction adds to the outputs at new inputs X (N, d), shape (N, K)."""
+        architecture, columns = self.problem.architecture, [np.zeros((len(X), 0))]
+        for k in range(len(self.signs)):
+            alone = ConvexPoint(
+                self.program.take(np.array([k])), self.directions[k : k + 1], self.program.zero()[1]
+            )
+            network = Network(architecture, architecture.lower(alone))
+            with torch.no_grad():
+                columns.append(network(np.asarray(X, dtype=np.float64)).numpy()[:, None])
+        return np.hstack(columns)
+
+    def best(self, X: Floats, y: Floats) -> Floats:
+        """Return the coefficients of least loss on held-out data, over the whole set.
+
+        Args:
+            X: held-out inputs, shape (N, d).
+            y: their targets, shape (N,).
+        """
+        outputs, loss = self.outputs(X), self.problem.loss
+        return self._minimiser(lambda c: loss.expression(outputs @ c, loss.check(y)))
+
+    def _minimiser(self, objective: Callable[[Any], Any]) -> Floats:
+        """Return the point of the polytope that minimises a convex function of c (Clarabel)."""
+        import cvxpy
+
+        if self.unique:  # nothing to choose, and no interior for a solver to move in
+            return self.vertices[0]
+        rows, r = self.polytope.equations
+        c, scales = cvxpy.Variable(len(self.signs)), self.polytope.scales
+        program = cvxpy.Problem(
+            cvxpy.Minimize(objective(c)), [rows @ cvxpy.multiply(scales, c) == r, c >= 0]
+        )
+        program.solve(solver=cvxpy.CLARABEL)
+        if c.value is None:
+            raise NotConverged(f"Clarabel found no member of the optimal set: {program.status}.")
+        return np.maximum(c.value, 0.0)
