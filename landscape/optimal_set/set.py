@@ -240,28 +240,47 @@ class OptimalSet:
             width -= 1
         return width
 
-    def route(self, first: int, last: int, width: int) -> list[int]:
-        """Return vertices from one to another along edges that use at most ``width`` neurons.
+    def route(self, first: Floats, last: Floats, width: int) -> Floats:
+        """Return points of the set from one to another; straight lines between them stay in it.
+
+        No line has more than ``width`` coefficients in use: from each end to a vertex of its own
+        face, and from vertex to vertex along edges.
+
+        Args:
+            first: coefficients of one end, shape (K,).
+            last: of the other.
+            width: neurons at hand, as many as each end has positive coefficients or more.
+
+        Returns:
+            Coefficients, shape (L, K), with both ends.
 
         Raises:
-            BadInput: if there is no such route: they lie in different components.
+            BadInput: if there is no such route: the ends lie in different components.
         """
         supports, pairs = self.polytope.supports, self.edges
         counts = supports.sum(axis=1)
         joint = (supports[pairs[:, 0]] | supports[pairs[:, 1]]).sum(axis=1)
         pairs = pairs[(joint <= width) & (counts[pairs] < width).all(axis=1)]
         graph = coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(len(counts),) * 2)
+        ends = []
+        for c in (first, last):
+            if (np.asarray(c) > 0).sum() > width:
+                raise BadInput(f"width is {width}: an end has {(np.asarray(c) > 0).sum()} neurons.")
+            below = ~(supports & ~(np.asarray(c) > 0)).any(axis=1)
+            if not below.any():
+                raise BadInput("an end of the route is no point of the optimal set.")
+            ends.append(int(np.flatnonzero(below)[0]))  # vertices with few neurons come first
         far, before = shortest_path(
-            graph.tocsr(), directed=False, indices=first, return_predecessors=True
+            graph.tocsr(), directed=False, indices=ends[0], return_predecessors=True
         )
-        if not np.isfinite(far[last]):
-            raise BadInput(
-                f"vertices {first} and {last} lie in different components at width {width}."
-            )
-        route = [last]
-        while route[-1] != first:
+        if not np.isfinite(far[ends[1]]):
+            raise BadInput(f"the ends lie in different components of the set at width {width}.")
+        route = [ends[1]]
+        while route[-1] != ends[0]:
             route.append(int(before[route[-1]]))
-        return route[::-1]
+        points = np.vstack([first, self.vertices[route[::-1]], last])
+        moved = np.abs(np.diff(points, axis=0)).max(axis=1) > 0
+        return points[np.r_[True, moved]]
 
     def point(self, coefficients: Floats) -> ConvexPoint:
         """Return the optimum with coefficients c (K,) as a point of the convex program."""
