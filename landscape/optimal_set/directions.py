@@ -28,7 +28,7 @@ CLEAR = 1e-3
 """Relative distance from β down to which prices are looked at, to tell how clear that is."""
 SAME = 1e-7
 """Directions of one sign at a distance below this are one."""
-STARTS = 20_000
+STARTS = 4000
 """Climbs by which directions are sought where patterns cannot be listed."""
 
 

@@ -190,9 +190,9 @@ class Polytope:
     def used(self) -> NDArray[np.bool_]:
         """Which coefficients are positive somewhere in the polytope, shape (K,)."""
         if self.complete:
-            return self.supports.any(axis=0)
+            return np.logical_or.reduce(self.supports, axis=0)
         tops = np.array([self.largest(row)[0] for row in np.eye(self.size)])
-        return np.asarray(tops * self.scales > ZERO)
+        return np.greater(tops * self.scales, ZERO)
 
     @property
     def unique(self) -> bool:
