@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from landscape.bounds import beta_max
     from landscape.certificate import Certificate, certify
     from landscape.network import Network
+    from landscape.optimal_set import OptimalSet
     from landscape.paths import Path, connect, prune
     from landscape.problem import Problem
     from landscape.solvers import Solution, solve, solve_path
@@ -32,6 +33,7 @@ _HOMES = {
     "beta_max": "landscape.bounds",
     "classify": "landscape.stationarity",
     "StationaryPoint": "landscape.stationarity",
+    "OptimalSet": "landscape.optimal_set",
     "connect": "landscape.paths",
     "prune": "landscape.paths",
     "Path": "landscape.paths",
@@ -40,6 +42,7 @@ _HOMES = {
 __all__ = [
     "Certificate",
     "Network",
+    "OptimalSet",
     "Path",
     "Problem",
     "Runs",

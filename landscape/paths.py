@@ -16,6 +16,7 @@ parameter: its maximum is at an end, and values and slopes at the ends bound the
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,11 @@ from landscape.stationarity import read
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Parameters
+    from landscape.optimal_set import OptimalSet
     from landscape.problem import Problem
     from landscape.programs import Floats
 
-METHODS = ("monotone",)
+METHODS = ("monotone", "optimal")
 NULL = 1e-10
 """Singular values up to this, relative to the largest, make a null direction of the features."""
 
@@ -129,6 +131,7 @@ def connect(
     method: str = "monotone",
     *,
     width: int | None = None,
+    optima: OptimalSet | None = None,
 ) -> Path:
     """Return a path from one network to another.
 
@@ -136,12 +139,16 @@ def connect(
         problem: the training problem, two-layer ReLU.
         start: any network.
         end: for "monotone" a global optimum (``solve(problem).network()``).
-        method: "monotone": the constructive path of the theory.
-        width: refuse a path that uses more neurons; by default as many as the path needs.
+        method: "monotone": the constructive path of the theory.  "optimal": within the set of
+            optimal networks, so that the objective is constant; start and end are optimal.
+        width: refuse a path that uses more neurons; by default as many as the path needs, for
+            "optimal" the width from which on the set is connected.
+        optima: for "optimal": the set, ``OptimalSet(solution)``.
 
     Raises:
         BadInput: for another architecture, an unknown method, a width below what the path needs,
-            or an end that is higher than the start.
+            an end that is higher than the start; for "optimal" without ``optima``, or ends that
+            are not optimal or lie in different components at that width.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -151,6 +158,8 @@ def connect(
             f"{problem.architecture.label}."
         )
     first, last = read(problem, start), read(problem, end)
+    if method == "optimal":
+        return _within(problem, optima, first, last, width)
     with torch.no_grad():
         low, high = float(problem.objective(last)), float(problem.objective(first))
     if low > high:
@@ -168,6 +177,29 @@ def connect(
             f"{max(widths)} (n = {len(problem.y)})."
         )
     return Path(problem, tuple(pieces), method, _rise(problem, pieces), widths)
+
+
+def _within(
+    problem: Problem,
+    optima: OptimalSet | None,
+    first: Parameters,
+    last: Parameters,
+    width: int | None,
+) -> Path:
+    """Return a path of straight lines within the optimal set, in the coordinates |a| w."""
+    if optima is None or optima.problem is not problem:
+        raise BadInput("optima is missing, or of another problem: pass OptimalSet(solve(problem)).")
+    ends = [optima.coefficients(one) for one in (first, last)]
+    width = optima.connected_width if width is None else width
+    route, pieces = optima.route(ends[0], ends[1], width), []
+    for pair in itertools.pairwise(route):
+        used = (pair[0] > 0) | (pair[1] > 0)
+        scales = [torch.as_tensor(c[used]).sqrt() for c in pair]
+        units, signs = (torch.as_tensor(v[used]) for v in (optima.directions, optima.signs))
+        start, end = ({"hidden": units * s[:, None], "output": signs * s} for s in scales)
+        pieces.append(Piece("line", start, end))
+    widths = tuple(_used(piece) for piece in pieces)
+    return Path(problem, tuple(pieces), "optimal", _rise(problem, pieces), widths)
 
 
 def prune(problem: Problem, network: torch.nn.Module | Parameters) -> Network:

@@ -13,7 +13,7 @@ from landscape import figures
 from landscape.store import Store
 
 NAMES = (
-    "landscape_slices", "optimizers", "pattern_sampling", "scaling", "solver_race",
+    "landscape_slices", "optimal_set", "optimizers", "pattern_sampling", "scaling", "solver_race",
     "spurious_minima", "stationary_points", "trajectories",
 )  # fmt: skip
 
@@ -235,3 +235,16 @@ def test_patterns_are_followed_neuron_by_neuron():
 def test_unknown_axes_end_in_a_sentence(tmp_path, capsys, name, override, sentence):
     assert sweep.run(name, ["scale=smoke", f"results={tmp_path}", override]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_the_staircase_is_drawn_as_counted(smoke):
+    table, store, drawn = smoke["optimal_set"]
+    rows = table.set_index("data")
+    assert rows.loc["3-gon", ["m_star", "M_star", "theorem_width"]].tolist() == [2, 3, 4]
+    assert rows.loc["toy_sqrt3", ["m_star", "M_star", "connected_width"]].tolist() == [1, 2, 3]
+    assert rows.loc["planted", "unique"]
+    stairs = {line.get_label(): line for line in drawn["optimal_set"].axes[0].lines}
+    assert stairs["3-gon"].get_xydata().tolist() == [[2, 6], [3, 15], [4, 1], [5, 1]]
+    arrays = store.arrays(rows.loc["3-gon", "key"])
+    assert arrays["range"].max() == pytest.approx(rows.loc["3-gon", "largest_range"])
+    assert arrays["range"].max() > 0.1

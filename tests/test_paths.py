@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import planted
+from cases import kgon, planted
 
 from landscape import connect, paths, prune, solve
 from landscape.architectures import GatedReLU, TwoLayer
 from landscape.errors import BadInput
+from landscape.optimal_set import OptimalSet
 from landscape.problem import Problem
 
 
@@ -137,3 +138,28 @@ def test_what_the_path_needs_is_asked_for():
         connect(gated, start, start)
     with pytest.raises(BadInput, match="position"):
         connect(problem, start, solution.network()).network(99.0)
+
+
+def test_paths_within_the_optimal_set_are_constant():
+    problem = kgon(6)
+    optima = OptimalSet(solve(problem, tolerance=1e-9))
+    first, last = (optima.network(c) for c in optima.vertices)
+    best = optima.solution.objective
+    path = connect(problem, first, last, "optimal", optima=optima)
+    _, values = path.objectives(200)
+    assert values == pytest.approx(np.full_like(values, best), rel=1e-12)
+    assert path.rise <= 1e-10 * best
+    assert path.width == 6
+    naive = [problem.objective(_between(first, last, t)) for t in np.linspace(0, 1, 21)]
+    assert max(float(v) for v in naive) > 1.2 * best
+    with pytest.raises(BadInput, match="different components of the set at width 5"):
+        connect(problem, first, last, "optimal", optima=optima, width=5)
+    with pytest.raises(BadInput, match="optima is missing"):
+        connect(problem, first, last, "optimal")
+    with pytest.raises(BadInput, match="no optimal network has"):
+        connect(problem, random_network(problem, 4), last, "optimal", optima=optima)
+
+
+def _between(a, b, t):
+    """The straight line in the parameters."""
+    return {k: ((1 - t) * a.values[k] + t * b.values[k]).detach() for k in a.values}
