@@ -275,6 +275,23 @@ def test_polish_reaches_directionally_stationary_points(bias):
     assert sum(c.stationarity <= 1e-7 for c in certify(problem, runs.networks)) == 0
 
 
+def test_polish_adds_up_neurons_that_come_to_lie_in_one_cone():
+    """Collinear neurons left apart made the last Newton steps shrink: residuals stayed at 1e-6."""
+    problem = planted(50, 3)
+    reached = []
+    for scale, width, seeds in (
+        (0.1, 16, [3]),
+        (0.1, 32, [0, 10]),
+        (0.01, 16, [6]),
+        (0.01, 32, [7]),
+    ):
+        runs = train(problem, width, seeds, "lbfgs", steps=300, scale=scale)
+        polished = polish(problem, runs)
+        assert (polished.objectives <= runs.objectives * (1 + 1e-12)).all()
+        reached += polished.residuals.tolist()
+    assert max(reached) <= 1e-9
+
+
 @pytest.mark.parametrize("bias", ["none", "penalised", "free"])
 def test_polish_finds_the_zero_network_where_it_is_optimal(bias):
     problem = PROBLEM.replace(beta=1e3, architecture=TwoLayer(bias=bias))
