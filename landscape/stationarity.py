@@ -198,7 +198,7 @@ class Classifier:
         point = architecture.lift(problem, parameters)
         nu = residual(point)
         stationary = clarke <= self.tolerance and balance <= self.tolerance
-        directional = stationary and wrong <= self.tolerance
+        directional = stationary and (wrong <= self.tolerance or self._settled(point, nu))
         own, own_bound = self._own(point, nu, directional)
         price, bound = self._prices(point, nu)
         at_zero = problem.loss.at_zero(problem.y)
@@ -246,6 +246,16 @@ class Classifier:
         if not self.problem.architecture.plain_neurons:
             return 0
         return int(ties(self.problem.design, point.theta).any(axis=1).sum())
+
+    def _settled(self, point: ConvexPoint, nu: Floats) -> bool:
+        """Whether no resolution of the kinks prices above β.
+
+        Where ties are linearly dependent the sign condition is only sufficient.
+        """
+        own, every = resolved(self.problem, point)
+        return every and largest_price(own.program, nu)[0] <= self.problem.beta * (
+            1 + self.tolerance
+        )
 
     def _own(self, point: ConvexPoint, nu: Floats, directional: bool) -> tuple[float, float]:
         """Return optimum and lower bound of the program over the network's own patterns."""

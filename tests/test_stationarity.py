@@ -147,6 +147,38 @@ def test_the_global_test_agrees_with_enumeration_both_ways(seed, bias):
         assert found.bound <= optimum * (1 + 1e-9)
 
 
+def degenerate(kind):
+    """Samples on one line, or ties of which many are linearly dependent."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((18, 3)), rng.standard_normal(26)
+    if kind == "lattice":
+        grid = np.array([-1.0, 0.0, 1.0])
+        X = np.stack(np.meshgrid(grid, grid), -1).reshape(9, 2)
+        return Problem(X, y[:9], 0.05, architecture=TwoLayer("penalised"))
+    factor = {"duplicate": 1.0, "antipodal": -1.0, "collinear": 3.0}[kind]
+    return Problem(np.vstack([X, factor * X[:8]]), y, 0.3)
+
+
+@pytest.mark.parametrize("kind", ["duplicate", "antipodal", "collinear", "lattice"])
+def test_verdicts_on_degenerate_samples_are_those_of_enumerated_resolutions(kind):
+    problem = degenerate(kind)
+    solution = solve(problem, tolerance=1e-10)
+    judge = Classifier(problem, solution.certificate)
+    assert judge(solution.network()).verdict == GLOBAL
+    kinks = 0
+    for network in stationary(problem, widths=(2, 6, 12)):
+        found = judge(network)
+        own, every = resolved(problem, found.point)
+        assert every
+        directional = prices(own.program, found.nu).max() <= problem.beta * (1 + 1e-7)
+        assert directional == (found.verdict in (GLOBAL, SPURIOUS))
+        kinks += directional and found.kinks > 0
+        if directional:
+            theirs = reference.solve_primal(own.program).value  # cvxpy and Clarabel
+            assert found.objective == pytest.approx(theirs, rel=1e-6)
+    assert kinks >= 3
+
+
 def test_the_optimum_itself_is_global_and_nothing_leads_down_from_it():
     problem = planted(30, 3)
     solution = solve(problem, tolerance=1e-9)

@@ -275,6 +275,15 @@ def test_polish_reaches_directionally_stationary_points(bias):
     assert sum(c.stationarity <= 1e-7 for c in certify(problem, runs.networks)) == 0
 
 
+@pytest.mark.parametrize("factor", [1.0, -1.0, 3.0])
+def test_polish_reaches_stationary_points_where_samples_share_a_line(factor):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((18, 3)), rng.standard_normal(26)
+    problem = Problem(np.vstack([X, factor * X[:8]]), y, 0.3)
+    polished = polish(problem, train(problem, [2, 6, 12], range(3), "lbfgs", 60))
+    assert polished.residuals.max() <= 1e-7 and polished.directional.all()
+
+
 def test_polish_adds_up_neurons_that_come_to_lie_in_one_cone():
     """Collinear neurons left apart made the last Newton steps shrink: residuals stayed at 1e-6."""
     problem = planted(50, 3)
