@@ -115,7 +115,7 @@ def lines(design: Floats) -> tuple[NDArray[np.intp], Floats]:
 
 def _added(head: NDArray[np.intp], values: Floats) -> Floats:
     """Return the sums of values (n,) over every line at its head, zero elsewhere."""
-    return np.bincount(head, values, len(head))
+    return np.bincount(head, values, len(head)).astype(np.float64)
 
 
 def _on_lines(tied: NDArray[np.bool_], head: NDArray[np.intp]) -> NDArray[np.bool_]:

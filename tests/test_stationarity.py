@@ -153,8 +153,8 @@ def degenerate(kind):
     X, y = rng.standard_normal((18, 3)), rng.standard_normal(26)
     if kind == "lattice":
         grid = np.array([-1.0, 0.0, 1.0])
-        X = np.stack(np.meshgrid(grid, grid), -1).reshape(9, 2)
-        return Problem(X, y[:9], 0.05, architecture=TwoLayer("penalised"))
+        half = np.stack(np.meshgrid(grid, grid, grid), -1).reshape(27, 3)[14:]
+        return Problem(half, y[:13], 0.05)
     factor = {"duplicate": 1.0, "antipodal": -1.0, "collinear": 3.0}[kind]
     return Problem(np.vstack([X, factor * X[:8]]), y, 0.3)
 
