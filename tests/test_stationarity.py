@@ -312,6 +312,59 @@ def test_points_are_one_up_to_permutation_rescaling_and_splitting():
     assert first.tolist() == [0, 4]
 
 
+@pytest.mark.parametrize("bias", ["none", "penalised", "free"])
+def test_splitting_a_neuron_on_a_kink_makes_no_other_point(bias):
+    """The products of its copies are rounding, of either sign."""
+    problem, rng, kinks = small(2, n=20, d=3, bias=bias), np.random.default_rng(0), 0
+    judge = Classifier(problem)
+    for network in stationary(problem, widths=(4, 10)):
+        values = {k: v.detach() for k, v in network.values.items()}
+        share = torch.tensor(rng.dirichlet(np.ones(3), len(values["output"]))).sqrt()
+        size = torch.tensor(np.exp(rng.standard_normal(share.shape)))
+        split = {
+            **values,
+            "hidden": (values["hidden"][:, None] * (share * size)[:, :, None]).flatten(0, 1),
+            "output": (values["output"][:, None] * share / size).flatten(),
+        }
+        one, other = judge(network), judge(split)
+        assert distinct([one, other])[0].tolist() == [0, 0]
+        assert (one.neurons, one.kinks) == (other.neurons, other.kinks)
+        kinks += one.kinks
+    assert kinks >= 10
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_signs_and_constants_tell_points_apart_in_any_units(size):
+    base = small(2, bias="free")
+    problem = base.replace(y=size * base.y, beta=size * base.beta)
+    judge = Classifier(problem)
+    u = np.array([1.0, 0.5, 0.2]) * size
+    values = {**one_neuron(u), "constant": torch.tensor(0.3 * size)}
+    turned = {**values, "output": -values["output"]}
+    shifted = {**values, "constant": torch.tensor(0.4 * size)}
+    points = [judge(one) for one in (values, turned, shifted, values)]
+    assert distinct(points)[0].tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("bias", ["none", "free"])
+def test_gates_tell_points_apart(bias):
+    base = small(4)
+    problem = Problem(base.X, base.y, 0.2, architecture=GatedReLU(bias))
+    start = {k: v[0] for k, v in problem.architecture.initial(problem, 3, [0]).items()}
+    if bias == "free":
+        start["constant"] = torch.tensor([0.1, 0.2, 0.3]).double()
+    other = {**start, "gate": -start["gate"]}
+    order = {k: v.flip(0) for k, v in start.items()}
+    some = {k: v.clone() for k, v in start.items()}
+    some["hidden"][0] = 0.0
+    judge = Classifier(problem)
+    points = [judge(one) for one in (start, other, order, some)]
+    assert distinct(points)[0].tolist() == [0, 1, 0, 2]
+    if bias == "free":
+        start["constant"][0] += 1e-3
+        assert distinct([points[0], judge(start)])[0].tolist() == [0, 1]
+
+
 def test_gated_networks_have_the_same_verdicts():
     base = small(4)
     problem = Problem(base.X, base.y, 0.2, architecture=GatedReLU())
