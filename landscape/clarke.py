@@ -78,9 +78,7 @@ def residuals(
     tied = ties(design, weights, tolerance)
     masks = settled_masks(design, penalised, weights, signs, nu, beta, tied)
     pull = signs[:, None] * ((masks * nu) @ design) - _target(penalised, weights, beta)
-    head, ratio = lines(design)
-    tied, bend = _on_lines(tied, head), _added(head, np.abs(ratio) * nu)
-    wrong = np.where(tied, signs[:, None] * bend, 0.0).max(axis=1, initial=0.0)
+    wrong = bends(design, signs, nu, tied)[1].max(axis=1, initial=0.0)
     wrong /= max(float(np.abs(nu).max(initial=0.0)), 1e-300)
     return np.linalg.norm(pull, axis=1) / beta, wrong
 
@@ -111,6 +109,19 @@ def lines(design: Floats) -> tuple[NDArray[np.intp], Floats]:
             ratio[left[same]] = (side * lengths[left] / lengths[first])[same]
             left = left[~same]
     return head, ratio
+
+
+def bends(
+    design: Floats, signs: Floats, nu: Floats, tied: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], Floats]:
+    """Return which lines are on which neurons' kinks, and sign · Σ ν_k |ratio_k| over each.
+
+    Both have shape (m, n) with entries at the heads of lines; the sum is how fast the slope of the
+    objective falls across the kink, in units of the head, zero where there is none.
+    """
+    head, ratio = lines(design)
+    kinks = _on_lines(tied, head)
+    return kinks, np.where(kinks, signs[:, None] * _added(head, np.abs(ratio) * nu), 0.0)
 
 
 def _added(head: NDArray[np.intp], values: Floats) -> Floats:

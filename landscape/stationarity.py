@@ -38,7 +38,7 @@ from landscape.bounds import (
     relative_gap,
     residual,
 )
-from landscape.clarke import settled_masks, ties
+from landscape.clarke import bends, settled_masks, ties
 from landscape.errors import BadInput
 from landscape.network import Network
 from landscape.pricing import largest_price, resolved_prices
@@ -68,6 +68,8 @@ CELLS = 512
 ROUGH = 1e-3
 """Relative accuracy of prices that are known to be above β; its square is that of own optima of
 networks that are not stationary."""
+HALVINGS = 60
+"""Of a step that is looked for along a way down."""
 STARTS = 2000
 """Directions from which neurons that price above β are sought."""
 
@@ -356,7 +358,7 @@ class Classifier:
                 neurons, _ = self._climbed(side * nu, point, most=1)
                 if len(neurons.prices) and (best is None or neurons.prices[0] > best[0]):
                     best = (float(neurons.prices[0]), neurons.directions[0], side)
-        if best is None or not best[0] > beta:
+        if best is None or not best[0] > beta * (1 + self.global_tolerance):
             return None
         price, direction, side = best
         column, fit = side * np.maximum(design @ direction, 0.0), point_fit(point)
@@ -365,36 +367,56 @@ class Classifier:
         def along(size: float) -> float:
             return float(loss.value(fit + size * column, y)) + beta * size
 
-        longest = 1.0
-        while along(2.0 * longest) < along(longest) and longest < 1e12:
+        # A step that no loss of curvature at most 1 overshoots; where it has kinks, shorter ones.
+        longest = (price - beta) / max(float(column @ column), 1e-300)
+        for _ in range(HALVINGS):
+            if along(longest) < along(0.0):
+                break
+            longest *= 0.5
+        for _ in range(HALVINGS):
+            if not along(2.0 * longest) < along(longest):
+                break
             longest *= 2.0
-        size = float(minimize_scalar(along, bounds=(0.0, 2.0 * longest), method="bounded").x)
+        size = float(
+            minimize_scalar(
+                along, bounds=(0.0, 2.0 * longest), method="bounded",
+                options={"xatol": 1e-9 * longest},
+            ).x
+        )  # fmt: skip
+        size = min((size, longest), key=along)
         return self._escaped("new neuron", beta - price, with_block(point, size * direction, side))
 
     def _off_a_kink(self, point: ConvexPoint, nu: Floats) -> Escape | None:
         """Return the network whose worst neuron has left a tie with s ν_k > 0.
 
         Along d with x_kᵀd = ±1 and x_lᵀd = 0 at its other ties the objective falls at the rate
-        s ν_k (1 − D_k), or s ν_k D_k to the other side, D the shares of the Clarke residual.
+        s ν_k (1 − D_k), or s ν_k D_k to the other side, D the shares of the Clarke residual.  Where
+        ties are dependent there is no such d, and the nearest one is tried.
         """
         program, design = point.program, self.problem.design
-        signs, theta = program.atoms.signs, point.theta
+        signs, theta, penalised = program.atoms.signs, point.theta, program.gauge.penalised
         tied = ties(design, theta)
-        wrong = np.where(tied, signs[:, None] * nu, 0.0)
+        kinks, wrong = bends(design, signs, nu, tied)
         if not wrong.size or not wrong.max() > 0:
             return None
         j, k = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        masks = settled_masks(design, program.gauge.penalised, theta, signs, nu, program.beta, tied)
-        rows = np.flatnonzero(tied[j])
+        masks = settled_masks(design, penalised, theta, signs, nu, program.beta, tied)
+        rows = np.flatnonzero(kinks[j])
         side = 1.0 if masks[j, k] <= 0.5 else -1.0
         step = side * np.linalg.lstsq(design[rows], (rows == k).astype(float))[0]
-        rate = -float(wrong[j, k]) * max(masks[j, k], 1.0 - masks[j, k]) / np.linalg.norm(step)
+        step /= np.linalg.norm(step)
+        unit = np.where(penalised, theta[j], 0.0)
+        moving = design @ step
+        slopes = np.where(tied[j], np.maximum(moving, 0.0), (design @ theta[j] > 0) * moving)
+        rate = program.beta * float(unit @ step) / float(np.linalg.norm(unit))
+        rate -= float(signs[j] * nu @ slopes)
+        if not rate < -self.tolerance * program.beta:
+            return None
         loss, y, before = self.problem.loss, self.problem.y, point.value
-        length = float(np.linalg.norm(theta[j])) / float(np.linalg.norm(step))
+        length = float(np.linalg.norm(theta[j]))
         rest = point_fit(point) - signs[j] * np.maximum(design @ theta[j], 0.0)
-        penalised = program.gauge.penalised
         others = program.beta * float(np.delete(program.gauge.value(theta), j).sum())
-        while length > 1e-14:
+        for _ in range(HALVINGS):
             moved = theta[j] + length * step
             fit = rest + signs[j] * np.maximum(design @ moved, 0.0)
             value = float(loss.value(fit, y)) + others
@@ -651,7 +673,7 @@ def _blocks(point: ConvexPoint) -> tuple[Floats, Floats]:
     used, kinds = _used(values), program.atoms.signs[:, None]
     if program.cones is None:
         masks = program.atoms.masks[program.atoms.index]
-        kinds = np.hstack([kinds, masks])
+        kinds = np.hstack([kinds, masks.astype(np.float64)])
         if len(point.constant) == len(values):
             values = np.concatenate([values, point.constant[:, None]], axis=1)
             used = _used(values)

@@ -165,6 +165,7 @@ def test_verdicts_on_degenerate_samples_are_those_of_enumerated_resolutions(kind
     solution = solve(problem, tolerance=1e-10)
     judge = Classifier(problem, solution.certificate)
     assert judge(solution.network()).verdict == GLOBAL
+    assert judge.escape(solution.network()) is None
     kinks = 0
     for network in stationary(problem, widths=(2, 6, 12)):
         found = judge(network)
@@ -208,6 +209,27 @@ def test_escapes_lead_from_a_spurious_point_to_the_global_optimum():
         values.append(problem.objective(network))
     assert values[-1] == pytest.approx(optimum, rel=1e-6)
     assert np.all(np.diff(values) < 0)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1e14])
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_escapes_are_the_same_in_any_units(size, unit):
+    base = small(0, beta=0.05)
+    problem = Problem(unit * base.X, size * base.y, size * unit * base.beta)
+    nothing = {"hidden": torch.zeros(1, 2).double(), "output": torch.zeros(1).double()}
+    found = [Classifier(one).escape(nothing) for one in (base, problem)]
+    assert found[0] is not None and found[1] is not None
+    assert found[1].objective == pytest.approx(size**2 * found[0].objective, rel=1e-9)
+    assert found[1].rate == pytest.approx(size * unit * found[0].rate, rel=1e-9)
+    network, size = only_clarke()[1].values, size * unit
+    problem = only_clarke()[0]
+    values = {k: size**0.5 * v.detach() for k, v in network.items()}
+    problem = problem.replace(y=size * problem.y, beta=size * problem.beta)
+    judge = Classifier(problem)
+    point = judge(values)
+    kink = judge._off_a_kink(point.point, point.nu)
+    assert kink is not None and kink.objective < 0.992 * point.objective
+    assert kink.rate == pytest.approx(-0.2 * size, rel=1e-9)
 
 
 def test_a_moved_network_is_not_stationary():
