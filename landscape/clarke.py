@@ -8,6 +8,11 @@ pattern off the ties :math:`x_k^⊤w = 0` and in [0, 1] on them, gives
 That is not enough for a local minimum.  *Directional* stationarity also asks
 :math:`\operatorname{sign}(a) ν_k ≤ 0` at every tie: otherwise one side of the kink descends
 (Wang, Lacotte & Pilanci 2022; X = [(1,0),(0,1),(1,−1)], w = (1,0), ν = (.3,.4,.2), β = .5).
+
+Samples on one line through the origin (duplicates, antipodes) share one kink: their shares of
+:math:`\tilde D` are one number, or one minus it, and only :math:`\sum ν_k \|x_k\|` over the line
+has a sign.  Where ties of different lines are linearly dependent the sign condition is sufficient,
+not necessary.
 """
 
 from __future__ import annotations
@@ -34,6 +39,8 @@ SPREAD = 1e3
 """Ratio of the largest to the smallest row above which that method is asked as well."""
 SLAB = 2_000_000
 """Numbers in one slab of the neurons' matrices."""
+LINE = 1e-12
+"""Rows whose directions differ by less than this, up to sign, lie on one line."""
 
 
 def ties(design: Floats, weights: Floats, tolerance: float = TIE) -> NDArray[np.bool_]:
@@ -65,14 +72,69 @@ def residuals(
 
     Returns:
         ``(clarke, wrong)``, both (m,): the residual divided by β, so that a tiny neuron counts
-        like a large one, and max(0, sign·ν_k) over its ties divided by max|ν|.
+        like a large one, and max(0, sign·ν_k) over its ties divided by max|ν|, where ties on one
+        line add up, in units of its longest sample.
     """
     tied = ties(design, weights, tolerance)
     masks = settled_masks(design, penalised, weights, signs, nu, beta, tied)
     pull = signs[:, None] * ((masks * nu) @ design) - _target(penalised, weights, beta)
-    wrong = np.where(tied, signs[:, None] * nu, 0.0).max(axis=1, initial=0.0)
+    wrong = bends(design, signs, nu, tied)[1].max(axis=1, initial=0.0)
     wrong /= max(float(np.abs(nu).max(initial=0.0)), 1e-300)
     return np.linalg.norm(pull, axis=1) / beta, wrong
+
+
+def lines(design: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Return the lines through the origin on which rows lie.
+
+    Returns:
+        ``(head, ratio)``, both (n,): x_k = ratio_k x_head(k) with |ratio_k| ≤ 1, so that a line is
+        named by its longest row; rows that are alone on theirs, and zero rows, are their own.
+    """
+    lengths = np.linalg.norm(design, axis=1)
+    head, ratio = np.arange(len(design)), np.ones(len(design))
+    unit = design / np.where(lengths > 0, lengths, 1.0)[:, None]
+    # Rows of one line have the same |x·g|; a sort brings them together.
+    shadow = np.abs(unit @ np.random.default_rng(0).standard_normal(design.shape[1]))
+    order = np.argsort(shadow, kind="stable")
+    close = np.diff(shadow[order]) <= 8 * LINE * design.shape[1] ** 0.5
+    if not close.any():
+        return head, ratio
+    for group in np.split(order, np.flatnonzero(~close) + 1):
+        left = group[lengths[group] > 0]
+        while len(left):
+            first = left[lengths[left].argmax()]
+            side = np.where(unit[left] @ unit[first] < 0, -1.0, 1.0)
+            same = np.linalg.norm(side[:, None] * unit[left] - unit[first], axis=1) <= LINE
+            head[left[same]] = first
+            ratio[left[same]] = (side * lengths[left] / lengths[first])[same]
+            left = left[~same]
+    return head, ratio
+
+
+def bends(
+    design: Floats, signs: Floats, nu: Floats, tied: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], Floats]:
+    """Return which lines are on which neurons' kinks, and sign · Σ ν_k |ratio_k| over each.
+
+    Both have shape (m, n) with entries at the heads of lines; the sum is how fast the slope of the
+    objective falls across the kink, in units of the head, zero where there is none.
+    """
+    head, ratio = lines(design)
+    kinks = _on_lines(tied, head)
+    return kinks, np.where(kinks, signs[:, None] * _added(head, np.abs(ratio) * nu), 0.0)
+
+
+def _added(head: NDArray[np.intp], values: Floats) -> Floats:
+    """Return the sums of values (n,) over every line at its head, zero elsewhere."""
+    return np.bincount(head, values, len(head)).astype(np.float64)
+
+
+def _on_lines(tied: NDArray[np.bool_], head: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return which lines have a tie, shape (m, n), at their heads."""
+    found = np.zeros_like(tied)
+    neuron, row = np.nonzero(tied)
+    found[neuron, head[row]] = True
+    return found
 
 
 def settled_masks(
@@ -98,22 +160,27 @@ def settled_masks(
     Returns:
         Shape (m, n): 0 or 1 off the ties, in [0, 1] on them.
     """
-    masks = ((weights @ design.T > 0) & ~tied).astype(np.float64)
+    head, ratio = lines(design)
+    # At share 0 of a line's kink its samples on the other side are on.
+    on = tied & (ratio < 0)
+    masks = (((weights @ design.T > 0) & ~tied) | on).astype(np.float64)
     missing = _target(penalised, weights, beta) - signs[:, None] * ((masks * nu) @ design)
-    most = int(tied.sum(axis=1).max(initial=0))
+    kinks, bend = _on_lines(tied, head), _added(head, np.abs(ratio) * nu)
+    most = int(kinks.sum(axis=1).max(initial=0))
     if not most:
         return masks
+    shares = np.zeros(masks.shape)
     width = max(1, SLAB // (most * (most + design.shape[1])))
     for begin in range(0, len(weights), width):
         part = slice(begin, begin + width)
-        first = np.argsort(~tied[part], axis=1, kind="stable")[:, :most]  # ties first
-        there = np.take_along_axis(tied[part], first, axis=1)
-        factor = np.where(there, signs[part, None] * nu[first], 0.0)
+        first = np.argsort(~kinks[part], axis=1, kind="stable")[:, :most]  # ties first
+        there = np.take_along_axis(kinks[part], first, axis=1)
+        factor = np.where(there, signs[part, None] * bend[first], 0.0)
         columns = (design[first] * factor[:, :, None]).transpose(0, 2, 1)
         share = box_least_squares(columns, missing[part])
-        was = np.take_along_axis(masks[part], first, axis=1)
-        np.put_along_axis(masks[part], first, np.where(there, share, was), axis=1)
-    return masks
+        np.put_along_axis(shares[part], first, np.where(there, share, 0.0), axis=1)
+    shares = shares[:, head]
+    return np.where(tied, np.where(ratio < 0, 1.0 - shares, shares), masks)
 
 
 def _target(penalised: NDArray[np.bool_], weights: Floats, beta: float) -> Floats:

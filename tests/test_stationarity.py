@@ -61,7 +61,7 @@ def test_a_point_that_is_only_clarke_stationary_is_caught_with_a_way_down():
     judge = Classifier(problem)
     escape = judge.escape(network)
     assert escape is not None and escape.objective < found.objective
-    kink = off_a_kink(problem, found.point, found.nu)
+    kink = off_a_kink(problem, found.point, found.nu, 1e-7)
     assert kink is not None and kink.kind == "kink"
     assert problem.objective(kink.network) == pytest.approx(kink.objective, rel=1e-14)
 
@@ -97,7 +97,7 @@ def test_constructed_clarke_points_are_caught_and_left(seed, share):
     found = classify(problem, network)
     assert found.verdict == CLARKE
     assert found.own < found.objective * (1 - 1e-6)
-    kink = off_a_kink(problem, found.point, found.nu)
+    kink = off_a_kink(problem, found.point, found.nu, 1e-7)
     assert kink is not None and kink.objective < found.objective
     u = found.point.theta[0]
     step = problem.architecture.lift(problem, kink.network.values).theta[0] - u
@@ -148,6 +148,39 @@ def test_the_global_test_agrees_with_enumeration_both_ways(seed, bias):
         assert found.bound <= optimum * (1 + 1e-9)
 
 
+def degenerate(kind):
+    """Samples on one line, or ties of which many are linearly dependent."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((18, 3)), rng.standard_normal(26)
+    if kind == "lattice":
+        grid = np.array([-1.0, 0.0, 1.0])
+        half = np.stack(np.meshgrid(grid, grid, grid), -1).reshape(27, 3)[14:]
+        return Problem(half, y[:13], 0.05)
+    factor = {"duplicate": 1.0, "antipodal": -1.0, "collinear": 3.0}[kind]
+    return Problem(np.vstack([X, factor * X[:8]]), y, 0.3)
+
+
+@pytest.mark.parametrize("kind", ["duplicate", "antipodal", "collinear", "lattice"])
+def test_verdicts_on_degenerate_samples_are_those_of_enumerated_resolutions(kind):
+    problem = degenerate(kind)
+    solution = solve(problem, tolerance=1e-10)
+    judge = Classifier(problem, solution.certificate)
+    assert judge(solution.network()).verdict == GLOBAL
+    assert judge.escape(solution.network()) is None
+    kinks = 0
+    for network in stationary(problem, widths=(2, 6, 12)):
+        found = judge(network)
+        own, every = resolved(problem, found.point)
+        assert every
+        directional = prices(own.program, found.nu).max() <= problem.beta * (1 + 1e-7)
+        assert directional == (found.verdict in (GLOBAL, SPURIOUS))
+        kinks += directional and found.kinks > 0
+        if directional:
+            theirs = reference.solve_primal(own.program).value  # cvxpy and Clarabel
+            assert found.objective == pytest.approx(theirs, rel=1e-6)
+    assert kinks >= 3
+
+
 def test_the_optimum_itself_is_global_and_nothing_leads_down_from_it():
     problem = planted(30, 3)
     solution = solve(problem, tolerance=1e-9)
@@ -177,6 +210,27 @@ def test_escapes_lead_from_a_spurious_point_to_the_global_optimum():
         values.append(problem.objective(network))
     assert values[-1] == pytest.approx(optimum, rel=1e-6)
     assert np.all(np.diff(values) < 0)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1e14])
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_escapes_are_the_same_in_any_units(size, unit):
+    base = small(0, beta=0.05)
+    problem = Problem(unit * base.X, size * base.y, size * unit * base.beta)
+    nothing = {"hidden": torch.zeros(1, 2).double(), "output": torch.zeros(1).double()}
+    found = [Classifier(one).escape(nothing) for one in (base, problem)]
+    assert found[0] is not None and found[1] is not None
+    assert found[1].objective == pytest.approx(size**2 * found[0].objective, rel=1e-9)
+    assert found[1].rate == pytest.approx(size * unit * found[0].rate, rel=1e-9)
+    network, size = only_clarke()[1].values, size * unit
+    problem = only_clarke()[0]
+    values = {k: size**0.5 * v.detach() for k, v in network.items()}
+    problem = problem.replace(y=size * problem.y, beta=size * problem.beta)
+    judge = Classifier(problem)
+    point = judge(values)
+    kink = off_a_kink(problem, point.point, point.nu, 1e-7)
+    assert kink is not None and kink.objective < 0.992 * point.objective
+    assert kink.rate == pytest.approx(-0.2 * size, rel=1e-9)
 
 
 def test_a_moved_network_is_not_stationary():
@@ -279,6 +333,59 @@ def test_points_are_one_up_to_permutation_rescaling_and_splitting():
     group, first = distinct(points)
     assert group.tolist() == [0, 0, 0, 0, 1]
     assert first.tolist() == [0, 4]
+
+
+@pytest.mark.parametrize("bias", ["none", "penalised", "free"])
+def test_splitting_a_neuron_on_a_kink_makes_no_other_point(bias):
+    """The products of its copies are rounding, of either sign."""
+    problem, rng, kinks = small(2, n=20, d=3, bias=bias), np.random.default_rng(0), 0
+    judge = Classifier(problem)
+    for network in stationary(problem, widths=(4, 10)):
+        values = {k: v.detach() for k, v in network.values.items()}
+        share = torch.tensor(rng.dirichlet(np.ones(3), len(values["output"]))).sqrt()
+        size = torch.tensor(np.exp(rng.standard_normal(share.shape)))
+        split = {
+            **values,
+            "hidden": (values["hidden"][:, None] * (share * size)[:, :, None]).flatten(0, 1),
+            "output": (values["output"][:, None] * share / size).flatten(),
+        }
+        one, other = judge(network), judge(split)
+        assert distinct([one, other])[0].tolist() == [0, 0]
+        assert (one.neurons, one.kinks) == (other.neurons, other.kinks)
+        kinks += one.kinks
+    assert kinks >= 10
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_signs_and_constants_tell_points_apart_in_any_units(size):
+    base = small(2, bias="free")
+    problem = base.replace(y=size * base.y, beta=size * base.beta)
+    judge = Classifier(problem)
+    u = np.array([1.0, 0.5, 0.2]) * size
+    values = {**one_neuron(u), "constant": torch.tensor(0.3 * size)}
+    turned = {**values, "output": -values["output"]}
+    shifted = {**values, "constant": torch.tensor(0.4 * size)}
+    points = [judge(one) for one in (values, turned, shifted, values)]
+    assert distinct(points)[0].tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("bias", ["none", "free"])
+def test_gates_tell_points_apart(bias):
+    base = small(4)
+    problem = Problem(base.X, base.y, 0.2, architecture=GatedReLU(bias))
+    start = {k: v[0] for k, v in problem.architecture.initial(problem, 3, [0]).items()}
+    if bias == "free":
+        start["constant"] = torch.tensor([0.1, 0.2, 0.3]).double()
+    other = {**start, "gate": -start["gate"]}
+    order = {k: v.flip(0) for k, v in start.items()}
+    some = {k: v.clone() for k, v in start.items()}
+    some["hidden"][0] = 0.0
+    judge = Classifier(problem)
+    points = [judge(one) for one in (start, other, order, some)]
+    assert distinct(points)[0].tolist() == [0, 1, 0, 2]
+    if bias == "free":
+        start["constant"][0] += 1e-3
+        assert distinct([points[0], judge(start)])[0].tolist() == [0, 1]
 
 
 def test_gated_networks_have_the_same_verdicts():

@@ -285,6 +285,32 @@ def test_polish_ends_at_stationary_points_where_gains_drown_in_rounding():
     assert (polished.objectives <= runs.objectives * (1 + 1e-13)).all()
 
 
+@pytest.mark.parametrize("factor", [1.0, -1.0, 3.0])
+def test_polish_reaches_stationary_points_where_samples_share_a_line(factor):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((18, 3)), rng.standard_normal(26)
+    problem = Problem(np.vstack([X, factor * X[:8]]), y, 0.3)
+    polished = polish(problem, train(problem, [2, 6, 12], range(3), "lbfgs", 60))
+    assert polished.residuals.max() <= 1e-7 and polished.directional.all()
+
+
+def test_polish_adds_up_neurons_that_come_to_lie_in_one_cone():
+    """Collinear neurons left apart made the last Newton steps shrink: residuals stayed at 1e-6."""
+    problem = planted(50, 3)
+    reached = []
+    for scale, width, seeds in (
+        (0.1, 16, [3]),
+        (0.1, 32, [0, 10]),
+        (0.01, 16, [6]),
+        (0.01, 32, [7]),
+    ):
+        runs = train(problem, width, seeds, "lbfgs", steps=300, scale=scale)
+        polished = polish(problem, runs)
+        assert (polished.objectives <= runs.objectives * (1 + 1e-12)).all()
+        reached += polished.residuals.tolist()
+    assert max(reached) <= 1e-9
+
+
 @pytest.mark.parametrize("bias", ["none", "penalised", "free"])
 def test_polish_finds_the_zero_network_where_it_is_optimal(bias):
     problem = PROBLEM.replace(beta=1e3, architecture=TwoLayer(bias=bias))

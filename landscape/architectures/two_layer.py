@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from landscape.network import Network
     from landscape.problem import Problem
 
+EPSILON = float(np.finfo(np.float64).eps)
 BIASES = ("none", "penalised", "free")
 
 
@@ -154,8 +155,8 @@ class TwoLayer(Architecture):
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return the convex point: u_i = Σ w_j|a_j| over the neurons of one signed pattern.
 
-        Merging neurons keeps the fit and cannot raise the penalty.  A neuron on kinks is put
-        into the pattern 1[Xw ≥ 0], whose cone contains it.
+        Merging neurons keeps the fit and cannot raise the penalty.  A neuron on kinks, up to the
+        rounding of Xw, is put into the pattern 1[Xw ≥ 0], whose cone contains it.
         """
         hidden, output = _numpy(parameters["hidden"]), _numpy(parameters["output"])
         constant = np.zeros(int(self.bias == "free"))
@@ -166,7 +167,9 @@ class TwoLayer(Architecture):
             hidden, output = hidden[~flat], output[~flat]
         taking_part = (output != 0) & hidden.any(axis=1)
         hidden, output = hidden[taking_part], output[taking_part]
-        masks = hidden @ problem.design.T >= 0
+        # Copies of a neuron on a kink must not be told apart by the rounding of their products.
+        terms = np.abs(hidden) @ np.abs(problem.design).T
+        masks = hidden @ problem.design.T >= -4 * (hidden.shape[1] + 2) * EPSILON * terms
         keys = np.hstack([masks, output[:, None] > 0])
         _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         theta = np.zeros((len(first), hidden.shape[1]))

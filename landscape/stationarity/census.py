@@ -95,7 +95,7 @@ def distinct(
     """Group points that are one up to permutation, positive rescaling and splitting of neurons.
 
     Two points are one if, after merging, they have the same number of blocks, and block for block
-    the same sign and the same u = |a| w within ``tolerance`` times the largest block.
+    the same sign (and gates) and the same u = |a| w within ``tolerance`` times the largest block.
 
     Returns:
         ``(group, first)``: the group of every point, shape (N,), and the position of each group's
@@ -115,23 +115,43 @@ def distinct(
 
 def _same(a: ConvexPoint, b: ConvexPoint, tolerance: float) -> bool:
     """Whether two points have the same blocks, in any order."""
-    A, B = _blocks(a), _blocks(b)
+    (kinds, A), (others, B) = _blocks(a), _blocks(b)
     if A.shape != B.shape:
         return False
-    scale = max(float(np.abs(A[:, 1:]).max(initial=0.0)), float(np.abs(B[:, 1:]).max(initial=0.0)))
-    if not np.allclose(a.constant, b.constant, rtol=0, atol=tolerance * max(scale, 1.0)):
+    p, targets = a.program.atoms.dimension, float(np.abs(a.program.y).max())
+    scale = max(float(np.abs(M[:, :p]).max(initial=0.0)) for M in (A, B))
+    near = np.full(A.shape[1:], tolerance * max(scale, 1e-300))
+    near[p:] = tolerance * targets  # constants are outputs
+    if a.program.cones is not None and not np.allclose(
+        a.constant, b.constant, rtol=tolerance, atol=tolerance * targets
+    ):
         return False
     left = list(range(len(B)))
-    for row in A:
-        near = [j for j in left if np.abs(B[j] - row).max() <= tolerance * max(scale, 1e-300)]
-        if not near:
+    for kind, row in zip(kinds, A, strict=True):
+        found = [
+            j for j in left
+            if np.array_equal(others[j], kind) and (np.abs(B[j] - row) <= near).all()
+        ]  # fmt: skip
+        if not found:
             return False
-        left.remove(near[0])
+        left.remove(found[0])
     return True
 
 
-def _blocks(point: ConvexPoint) -> Floats:
-    """Return (sign, u) of the non-zero blocks, shape (m, 1 + p)."""
-    kept = used(point.theta)
-    size = int(np.prod(point.theta.shape[1:]))
-    return np.column_stack([point.program.atoms.signs[kept], point.theta[kept].reshape(-1, size)])
+def _blocks(point: ConvexPoint) -> tuple[Floats, Floats]:
+    """Return what the blocks that are not zero are.
+
+    Returns:
+        ``(kinds, values)``: what must agree exactly, the sign and, where a block does not tell its
+        pattern (gates), the pattern, shape (m, ·); θ, with its free part if every block has one,
+        shape (m, p, c) or (m, p), (m, p + 1).
+    """
+    program, values = point.program, point.theta
+    kept, kinds = used(values), program.atoms.signs[:, None]
+    if program.cones is None:
+        masks = program.atoms.masks[program.atoms.index]
+        kinds = np.hstack([kinds, masks.astype(np.float64)])
+        if len(point.constant) == len(values):
+            values = np.concatenate([values, point.constant[:, None]], axis=1)
+            kept = used(values)
+    return kinds[kept], values[kept]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
-from landscape.clarke import settled_masks, ties
+from landscape.clarke import bends, settled_masks, ties
 from landscape.network import Network
 from landscape.stationarity.points import point_fit, with_block
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from landscape.problem import Problem
     from landscape.programs import Floats
     from landscape.stationarity.prices import Prices
+
+HALVINGS = 60
+"""Of a step that is looked for along a way down."""
 
 
 @dataclass(frozen=True)
@@ -50,37 +53,57 @@ def new_neuron(prices: Prices, point: ConvexPoint, nu: Floats) -> Escape | None:
     def along(size: float) -> float:
         return float(loss.value(fit + size * column, y)) + beta * size
 
-    longest = 1.0
-    while along(2.0 * longest) < along(longest) and longest < 1e12:
+    # A step that no loss of curvature at most 1 overshoots; where it has kinks, shorter ones.
+    longest = (price - beta) / max(float(column @ column), 1e-300)
+    for _ in range(HALVINGS):
+        if along(longest) < along(0.0):
+            break
+        longest *= 0.5
+    for _ in range(HALVINGS):
+        if not along(2.0 * longest) < along(longest):
+            break
         longest *= 2.0
-    size = float(minimize_scalar(along, bounds=(0.0, 2.0 * longest), method="bounded").x)
+    size = float(
+        minimize_scalar(
+            along, bounds=(0.0, 2.0 * longest), method="bounded",
+            options={"xatol": 1e-9 * longest},
+        ).x
+    )  # fmt: skip
+    size = min((size, longest), key=along)
     return _escaped(problem, "new neuron", beta - price, with_block(point, size * direction, side))
 
 
-def off_a_kink(problem: Problem, point: ConvexPoint, nu: Floats) -> Escape | None:
+def off_a_kink(problem: Problem, point: ConvexPoint, nu: Floats, tolerance: float) -> Escape | None:
     """Return the network whose worst neuron has left a tie with s ν_k > 0.
 
     Along d with x_kᵀd = ±1 and x_lᵀd = 0 at its other ties the objective falls at the rate
-    s ν_k (1 − D_k), or s ν_k D_k to the other side, D the shares of the Clarke residual.
+    s ν_k (1 − D_k), or s ν_k D_k to the other side, D the shares of the Clarke residual.  Where
+    ties are dependent there is no such d, and the nearest one is tried.
     """
     program, design = point.program, problem.design
-    signs, theta = program.atoms.signs, point.theta
+    signs, theta, penalised = program.atoms.signs, point.theta, program.gauge.penalised
     tied = ties(design, theta)
-    wrong = np.where(tied, signs[:, None] * nu, 0.0)
+    kinks, wrong = bends(design, signs, nu, tied)
     if not wrong.size or not wrong.max() > 0:
         return None
     j, k = np.unravel_index(int(wrong.argmax()), wrong.shape)
-    masks = settled_masks(design, program.gauge.penalised, theta, signs, nu, program.beta, tied)
-    rows = np.flatnonzero(tied[j])
+    masks = settled_masks(design, penalised, theta, signs, nu, program.beta, tied)
+    rows = np.flatnonzero(kinks[j])
     side = 1.0 if masks[j, k] <= 0.5 else -1.0
     step = side * np.linalg.lstsq(design[rows], (rows == k).astype(float))[0]
-    rate = -float(wrong[j, k]) * max(masks[j, k], 1.0 - masks[j, k]) / np.linalg.norm(step)
+    step /= np.linalg.norm(step)
+    unit = np.where(penalised, theta[j], 0.0)
+    moving = design @ step
+    slopes = np.where(tied[j], np.maximum(moving, 0.0), (design @ theta[j] > 0) * moving)
+    rate = program.beta * float(unit @ step) / float(np.linalg.norm(unit))
+    rate -= float(signs[j] * nu @ slopes)
+    if not rate < -tolerance * program.beta:
+        return None
     loss, y, before = problem.loss, problem.y, point.value
-    length = float(np.linalg.norm(theta[j])) / float(np.linalg.norm(step))
+    length = float(np.linalg.norm(theta[j]))
     rest = point_fit(point) - signs[j] * np.maximum(design @ theta[j], 0.0)
-    penalised = program.gauge.penalised
     others = program.beta * float(np.delete(program.gauge.value(theta), j).sum())
-    while length > 1e-14:
+    for _ in range(HALVINGS):
         moved = theta[j] + length * step
         fit = rest + signs[j] * np.maximum(design @ moved, 0.0)
         value = float(loss.value(fit, y)) + others

@@ -80,7 +80,7 @@ class Prices:
                 neurons, _ = self._climbed(side * nu, point)
                 if len(neurons.prices) and (best is None or neurons.prices[0] > best[0]):
                     best = (float(neurons.prices[0]), neurons.directions[0], side)
-        return best if best is not None and best[0] > beta else None
+        return best if best is not None and best[0] > beta * (1 + self.tolerance) else None
 
     def _better(self, bound: Bound) -> Bound:
         """Return the better of a bound and the floor that the caller brought, ratio kept."""

@@ -152,7 +152,7 @@ class Classifier:
         point = architecture.lift(problem, parameters)
         nu = residual(point)
         stationary = clarke <= self.tolerance and balance <= self.tolerance
-        directional = stationary and wrong <= self.tolerance
+        directional = stationary and (wrong <= self.tolerance or self._settled(point, nu))
         own, own_bound = self._own(point, nu, directional)
         price, bound = self.prices.largest(point, nu)
         at_zero = problem.loss.at_zero(problem.y)
@@ -201,6 +201,16 @@ class Classifier:
             return 0
         return int(ties(self.problem.design, point.theta).any(axis=1).sum())
 
+    def _settled(self, point: ConvexPoint, nu: Floats) -> bool:
+        """Whether no resolution of the kinks prices above β.
+
+        Where ties are linearly dependent the sign condition is only sufficient.
+        """
+        own, every = resolved(self.problem, point)
+        return every and largest_price(own.program, nu)[0] <= self.problem.beta * (
+            1 + self.tolerance
+        )
+
     def _own(self, point: ConvexPoint, nu: Floats, directional: bool) -> tuple[float, float]:
         """Return optimum and lower bound of the program over the network's own patterns."""
         ratio = self._own_price(point, nu) / self.problem.beta
@@ -247,7 +257,7 @@ class Classifier:
             )
         point = problem.architecture.lift(problem, read(problem, network))
         nu = residual(point)
-        ways = [new_neuron(self.prices, point, nu), off_a_kink(problem, point, nu)]
+        ways = [new_neuron(self.prices, point, nu), off_a_kink(problem, point, nu, self.tolerance)]
         found = [way for way in ways if way is not None and way.objective < point.value]
         return min(found, key=lambda way: way.objective) if found else None
 

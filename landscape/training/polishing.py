@@ -21,7 +21,7 @@ import torch
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, null_space
 
 from landscape.architectures import TwoLayer
-from landscape.clarke import ties
+from landscape.clarke import lines, ties
 from landscape.errors import BadInput
 from landscape.training.runs import Runs, padded
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-VERSION = 5
+VERSION = 6
 LOST = 1e-14
 """Decreases below this share of the objective are lost in its rounding."""
 
@@ -147,7 +147,8 @@ def _polished(
     before = float(problem.objective(parameters))
     point = problem.architecture.lift(problem, parameters)
     free = isinstance(problem.architecture, TwoLayer) and problem.architecture.bias == "free"
-    tied = ties(problem.design, point.theta)
+    work = _Descent(problem, point.program.gauge.penalised, free)
+    tied = work.on_lines(ties(problem.design, point.theta))
     state = _State(
         point.theta,
         point.program.atoms.signs,
@@ -155,7 +156,6 @@ def _polished(
         tied,
         (point.theta @ problem.design.T > 0) & ~tied,
     )
-    work = _Descent(problem, point.program.gauge.penalised, free)
     state, value = work.thinned(state, work.value(state))
     held: _State | None = None  # before the last release, while that has gained nothing
     one = False
@@ -210,6 +210,7 @@ class _Descent:
     def __init__(self, problem: Problem, penalised: NDArray[np.bool_], free: bool) -> None:
         self.X, self.y, self.beta = problem.design, problem.y, problem.beta
         self.loss, self.penalised, self.free = problem.loss, penalised, free
+        self.head, self.ratio = lines(self.X)
         self.steepest = np.inf  # the largest gradient of any neuron at the last Newton step
         self.damping = 0.0  # in units of β/‖u_j‖: the quadratic model holds for |step| ≲ ‖u_j‖
 
@@ -326,13 +327,20 @@ class _Descent:
                 trial = self._at(state, step, length)
                 reached = self.value(trial)
                 if reached < best:
-                    hit = crossing == np.reshape(length, (-1, 1))
+                    hit = self.on_lines(crossing == np.reshape(length, (-1, 1)))
                     moved, best = replace(trial, ties=state.ties | hit), reached
                 if number >= 10 + len(kinks) and best < value:
                     break
         if moved is None:
             return None
         return self.thinned(*self.snapped(moved, best))
+
+    def on_lines(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return marks (m, n) of samples with all samples on their lines."""
+        found = np.zeros_like(rows)
+        neuron, row = np.nonzero(rows)
+        found[neuron, self.head[row]] = True
+        return found[:, self.head]
 
     def snapped(self, state: _State, value: float) -> tuple[_State, float]:
         """Put neurons back on ties that rounding moved them off (one that was tiny in between)."""
@@ -364,6 +372,7 @@ class _Descent:
 
         A free output bias takes over a dropped neuron's mean: all of it, if its w is 0.
         """
+        state, value = self.merged(state, value)
         while len(state.u):
             sizes = np.linalg.norm(state.u[:, self.penalised], axis=1)
             outputs = state.signs[:, None] * np.maximum(state.u @ self.X.T, 0)
@@ -385,24 +394,57 @@ class _Descent:
             value = self.value(state)
         return state, value
 
+    def merged(self, state: _State, value: float) -> tuple[_State, float]:
+        """Add up neurons of one sign that lie in one closed cone: the fit stays, norms only fall.
+
+        Left apart, collinear neurons could be traded for each other at no cost: no Newton step
+        would be determined.
+        """
+        while True:
+            side = np.where(state.ties, 0.0, np.where(state.open, 1.0, -1.0))
+            above, below = np.maximum(side, 0.0), np.maximum(-side, 0.0)
+            apart = above @ below.T + below @ above.T
+            same = (apart == 0) & (state.signs[:, None] == state.signs)
+            pairs = np.argwhere(np.triu(same, 1))
+            if not len(pairs):
+                return state, value
+            i, j = pairs[0]
+            kept = np.arange(len(state.u)) != j
+            u, tied = state.u.copy(), state.ties.copy()
+            u[i] += u[j]
+            tied[i] &= tied[j]
+            state = replace(
+                state,
+                u=u[kept],
+                signs=state.signs[kept],
+                ties=tied[kept],
+                open=np.where(tied, False, u @ self.X.T > 0)[kept],
+            )
+            value = self.value(state)
+
     def release(self, state: _State, tolerance: float, one: bool = False) -> _State | None:
         """Open or close the tie of each neuron whose multiplier is worst; None if all are right.
 
         With ``one``, only the worst of all neurons is released.
 
         With the pull g_j of the smooth part and c the multipliers, Σ c_k x_k = g_j, a tie is
-        right if s_jν_k ≤ c_k ≤ 0.
+        right if s_jν_k ≤ c_k ≤ 0; with other samples on its line, if s_jΣν_l ≤ c_k over those ahead
+        and c_k ≤ −s_jΣν_l over those behind, in units of x_k.
         """
         nu = -self.loss.gradient(self.fit(state), self.y)
         longest = float(np.linalg.norm(self.X, axis=1).max())
+        ahead, behind = (
+            np.bincount(self.head, np.maximum(s * self.ratio, 0.0) * nu, len(nu)) for s in (1, -1)
+        )
         found: list[tuple[float, int, int, bool]] = []
         for j in np.flatnonzero(state.ties.any(axis=1)):
             u, sign, rows = state.u[j], state.signs[j], np.flatnonzero(state.ties[j])
+            rows = np.unique(self.head[rows])  # samples on one line have one kink
             unit = np.where(self.penalised, u, 0.0)
             unit = unit / np.linalg.norm(unit)
             pull = self.beta * unit - sign * (state.open[j] * nu) @ self.X
             multipliers = np.linalg.lstsq(self.X[rows].T, pull, rcond=1e-12)[0]
-            above, below = multipliers, sign * nu[rows] - multipliers
+            above, below = behind[rows] * sign + multipliers, ahead[rows] * sign - multipliers
             worst = int(np.argmax(np.maximum(above, below)))
             wrong = float(max(above[worst], below[worst]))
             if wrong * longest > tolerance * self.beta:
@@ -414,7 +456,8 @@ class _Descent:
             return None
         held, opened = state.ties.copy(), state.open.copy()
         for _, j, row, side in [max(found)] if one else found:
-            held[j, row], opened[j, row] = False, side
+            line = self.head == row
+            held[j, line], opened[j, line] = False, (self.ratio[line] > 0) == side
         return replace(state, ties=held, open=opened)
 
 
