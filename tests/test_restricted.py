@@ -146,3 +146,17 @@ def test_missing_the_tolerance_is_an_error():
     with pytest.raises(NotConverged, match="restricted program"):
         restricted.minimise(random_program(random_problem()), 1e-17)
     assert restricted.minimise(random_program(random_problem()), 1e-17, throw=False).gap > 1e-17
+
+
+def test_antipodal_samples_on_one_side_confine_a_block_to_their_kink():
+    """Such a cone is a lower face; a list of hyperplanes alone does not show it."""
+    X = np.array([[1.0, 0.0], [-1.0, 0.0], [-1.0, -1.0], [0.0, -1.0], [1.0, 1.0]])
+    problem = Problem(X, np.array([1.0, 2.0, -2.0, -2.2, 3.1]), 0.5)
+    masks = np.array([[1, 0, 0, 0, 1], [1, 1, 1, 1, 0]], dtype=bool)
+    gates = np.array([[0.5, 0.1], [0.0, -1.0]])
+    patterns = arrangements.Arrangements.from_bool(masks, gates)
+    program = problem.architecture.program(problem, patterns, np.array([1.0, -1.0]))
+    for tolerance in (1e-3, 1e-6, 1e-10):
+        found = restricted.minimise(program, tolerance)
+        assert program.violation(found.theta) <= 1e-9
+        assert found.value == pytest.approx(reference.solve_primal(program).value, rel=1e-8)

@@ -335,6 +335,21 @@ def test_points_are_one_up_to_permutation_rescaling_and_splitting():
     assert first.tolist() == [0, 4]
 
 
+def test_neurons_on_kinks_of_antipodal_samples_lie_in_full_cells():
+    """Put on one side together, antipodes would leave no cell: the own optimum was 1 % too low."""
+    X = np.array([[1.0, 0], [0, 0], [-1, 0], [-1, -1], [0, -1], [1, 1], [1, 0]])
+    y = np.array([-1.037959, -1.734128, 2.141287, -1.917799, -2.182101, 3.131922, 1.09655])
+    problem = Problem(X, y, 2.9257182733132345)
+    every = arrangements.enumerate(X)
+    network = solve(problem, every, tolerance=1e-10).network()
+    found = classify(problem, network)
+    assert found.verdict == GLOBAL and found.kinks == 1
+    assert found.own == pytest.approx(found.objective, rel=1e-9) and found.own_gap <= 1e-9
+    cells = {row.tobytes() for row in np.asarray(every)[:, [0, 2, 3, 4, 5, 6]]}
+    own = np.asarray(found.point.program.patterns)[:, [0, 2, 3, 4, 5, 6]]
+    assert all(row.tobytes() in cells for row in own)
+
+
 @pytest.mark.parametrize("bias", ["none", "penalised", "free"])
 def test_splitting_a_neuron_on_a_kink_makes_no_other_point(bias):
     """The products of its copies are rounding, of either sign."""

@@ -156,7 +156,7 @@ class TwoLayer(Architecture):
         """Return the convex point: u_i = Σ w_j|a_j| over the neurons of one signed pattern.
 
         Merging neurons keeps the fit and cannot raise the penalty.  A neuron on kinks, up to the
-        rounding of Xw, is put into the pattern 1[Xw ≥ 0], whose cone contains it.
+        rounding of Xw, is put into one full-dimensional cell whose closed cone contains it.
         """
         hidden, output = _numpy(parameters["hidden"]), _numpy(parameters["output"])
         constant = np.zeros(int(self.bias == "free"))
@@ -167,9 +167,13 @@ class TwoLayer(Architecture):
             hidden, output = hidden[~flat], output[~flat]
         taking_part = (output != 0) & hidden.any(axis=1)
         hidden, output = hidden[taking_part], output[taking_part]
-        # Copies of a neuron on a kink must not be told apart by the rounding of their products.
+        # On kinks one direction decides for all neurons: copies of one are not told apart by the
+        # rounding of their products, and antipodal samples not put on one side together.
+        before = hidden @ problem.design.T
         terms = np.abs(hidden) @ np.abs(problem.design).T
-        masks = hidden @ problem.design.T >= -4 * (hidden.shape[1] + 2) * EPSILON * terms
+        near = np.abs(before) <= 4 * (hidden.shape[1] + 2) * EPSILON * terms
+        tilt = np.random.default_rng(0).standard_normal(hidden.shape[1])
+        masks = np.where(near, problem.design @ tilt >= 0, before > 0)
         keys = np.hstack([masks, output[:, None] > 0])
         _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         theta = np.zeros((len(first), hidden.shape[1]))

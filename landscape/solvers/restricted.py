@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from landscape.programs import Floats, Program
 
-VERSION = 3
+VERSION = 4
 ROUGH = (1e-5, 1e-6, 1e-7, 1e-8)
 """Gaps of the interior point from which the finish is tried, one after the other."""
 INEXACT = 1e-4
@@ -165,6 +165,8 @@ def _fast(program: Program, tolerance: float, device: str) -> tuple[Optimum | No
         if not np.isfinite(point.gap):
             break
         own = replace(_optimum(blocks, point.z, point.c, point.mu), gap=point.gap)
+        if program.violation(own.theta) > FEASIBLE:  # antipodal rows on one side: a lower face
+            return None, "some cone has no interior, so the reference solved it"
         candidates = [own]
         if rough <= ROUGH[0] and point.gap < 1e-3:
             done = finish(blocks, point.z, point.c, *identify(blocks, point), point.mu)
