@@ -37,6 +37,8 @@ SEARCH = "all patterns, local search"
 GIVEN = "given patterns"
 FIRST = 64
 """Branch and bound is tried where its first cones, 2^(rank+1), are at most effort / FIRST."""
+INSIDE = 1e-12
+"""Entries of a dual point of classes this far from the ends of the domain may be moved."""
 SHORT = 20_000
 """Up to this many patterns are enumerated where that is faster."""
 
@@ -287,11 +289,42 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
     terms = float(np.vdot(np.abs(feasible), np.abs(y) + np.abs(feasible)))
     terms += y.size if loss.classes else 0.0  # entropies are of size one
     bound -= (y.size + 16) * EPSILON * (abs(bound) + terms)
-    if not _unseen(program, nu):
+    if not _unseen(program, nu) and loss.classes and not _constant(program):
+        bound -= _charge_inside(program, feasible, bound)
+    elif not _unseen(program, nu):
         rest = float(np.linalg.norm(_onto_free(program, feasible)))
         rest += program.y.size * EPSILON * float(np.linalg.norm(feasible))
         bound -= rest * _free_radius(program)
-    return bound, feasible
+    nothing = value(0.0)
+    return (bound, feasible) if bound >= nothing else (nothing, 0.0 * feasible)
+
+
+def _charge_inside(program: Program, nu: Floats, value: float) -> float:
+    """Bound what a dual value loses where ν is moved until it sees no free direction at all.
+
+    With classes and several free directions an infimum may lie at infinity, so that what ν still
+    sees has no price.  But entries near an end of the domain can be put there, and the others
+    moved by δ with A_0ᵀ(ν + δ) = 0, ‖δ‖ ≤ ‖A_0ᵀν‖/σ.  Infinite where that is not possible.
+    """
+    if nu.ndim != 1:
+        return np.inf
+    inside = np.minimum(np.abs(nu), 1.0 - np.abs(nu)) > INSIDE
+    ends = np.where(inside, 0.0, np.round(nu))
+    moved = np.where(inside, nu, ends)
+    A, fixed = program.free, program.free.T @ ends  # whole numbers: A_0 is made of 0 and 1
+    sizes = np.linalg.svd(A[inside], compute_uv=False)
+    sizes = sizes[sizes > 1e-10 * sizes.max(initial=0.0)]
+    if fixed.any() and len(sizes) < np.linalg.matrix_rank(A):
+        return np.inf
+    seen = float(np.linalg.norm(A.T @ moved)) + A.size * EPSILON * float(np.abs(moved).sum())
+    delta = seen / float(sizes.min()) if len(sizes) else 0.0
+    if delta > 0.5 * INSIDE:
+        return np.inf
+    # Slopes of the dual are at most log(2/INSIDE) there; prices move too, and ν is scaled back.
+    far = float(len(nu) * (delta + (0.0 if inside.all() else INSIDE)))
+    steep = float(np.log(2.0 / INSIDE)) + 1.0
+    prices = float(np.linalg.norm(sample_sizes(program))) / program.beta
+    return far * (steep + prices * abs(value))
 
 
 def _dual_point(program: Program, nu: Floats) -> Floats:

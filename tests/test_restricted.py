@@ -160,3 +160,17 @@ def test_antipodal_samples_on_one_side_confine_a_block_to_their_kink():
         found = restricted.minimise(program, tolerance)
         assert program.violation(found.theta) <= 1e-9
         assert found.value == pytest.approx(reference.solve_primal(program).value, rel=1e-8)
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6, 1e-8])
+def test_a_gap_below_zero_is_no_gap(tolerance):
+    """The interior point once took its own estimate, −5e-3, for an optimum half a percent off."""
+    X = np.array([[1.81164079, 1.5162432], [1.5498879, 0.26796587], [-0.71805346, -0.58803556]])
+    beta, free = 0.029067520028953707, TwoLayer(bias="free")
+    problem = Problem(X, np.array([1.0, -1.0, -1.0]), beta, loss="logistic", architecture=free)
+    gates = np.array([[-0.62614927, -0.80747943, 0.23287241], [0.88969452, -0.16941126, -1.2579]])
+    patterns = arrangements.Arrangements.from_bool(gates @ problem.design.T >= 0, gates)
+    program = problem.architecture.program(problem, patterns, np.ones(2))
+    found = restricted.minimise(program, tolerance)
+    assert 0 <= found.gap <= tolerance
+    assert found.value <= reference.solve_primal(program).value * (1 + tolerance)

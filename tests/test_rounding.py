@@ -212,3 +212,28 @@ def test_a_free_bias_is_bounded_whatever_the_weights_sum_to(total):
         for kink in exact(x):
             top = abs(price(X, nu, [Fraction(side), -side * kink]))
             assert found.bound >= top
+
+
+@pytest.mark.parametrize("loss", ["logistic", "hinge"])
+def test_bounds_of_classes_hold_where_the_constants_of_gates_have_no_finite_optimum(loss):
+    """Every pattern has a free constant: where they separate the classes the infimum is 0."""
+    from landscape.architectures import GatedReLU
+    from landscape.bounds import bound_over
+    from landscape.solvers import reference
+
+    sharp = 0
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        n, d = int(rng.integers(3, 7)), int(rng.integers(1, 4))
+        y = np.sign(rng.standard_normal(n))
+        y[:2] = 1.0, -1.0
+        problem = Problem(
+            rng.standard_normal((n, d)), y, 0.01, loss=loss, architecture=GatedReLU("free")
+        )
+        start = {k: v[0] for k, v in problem.architecture.initial(problem, 3, [seed]).items()}
+        program = problem.architecture.lift(problem, start).program
+        found = reference.solve_primal(program, throw=False)
+        for nu in (found.nu, 0.01 * found.nu, rng.uniform(size=n) * y):
+            assert bound_over(program, nu).value <= found.value * (1 + 1e-6) + 1e-8
+        sharp += bound_over(program, found.nu).value >= found.value * (1 - 1e-3) > 1e-3
+    assert loss == "hinge" or sharp >= 5

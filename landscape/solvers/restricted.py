@@ -165,6 +165,8 @@ def _fast(program: Program, tolerance: float, device: str) -> tuple[Optimum | No
         if not np.isfinite(point.gap):
             break
         own = replace(_optimum(blocks, point.z, point.c, point.mu), gap=point.gap)
+        if point.gap < 0:  # its estimate is none where a free part is far from its optimum
+            own = replace(own, gap=_gap(program, own))
         if program.violation(own.theta) > FEASIBLE:  # antipodal rows on one side: a lower face
             return None, "some cone has no interior, so the reference solved it"
         candidates = [own]
