@@ -57,8 +57,7 @@ class Supremum:
 
     Attributes:
         bound: no pattern prices above this; valid in floating point.
-        attained: the price at ``direction``, so the supremum is at least this (up to the rounding
-            of the sums that evaluate it).
+        attained: the price at ``direction``, so the supremum is at least this (up to rounding).
         direction: a vector u with ‖u‖ = 1 (‖w‖ ≤ 1 with a free bias), shape (p,).
         sign: the sign s of the block that attains it, ±1.
         exact: whether the question is settled: ``bound`` is at most the target, or at most
