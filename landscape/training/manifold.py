@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+SAME = 1e-9
+"""Neurons whose directions have a cosine above one less this are collinear."""
 LOST = 1e-14
 """Decreases below this share of the objective are lost in its rounding."""
 
@@ -223,16 +225,17 @@ class Descent:
         return state, value
 
     def merged(self, state: State, value: float) -> tuple[State, float]:
-        """Add up neurons of one sign that lie in one closed cone: the fit stays, norms only fall.
+        """Add up collinear neurons of one sign in one closed cone: fit and norms stay.
 
-        Left apart, collinear neurons could be traded for each other at no cost: no Newton step
-        would be determined.
+        Left apart, they could be traded for each other at no cost: no Newton step would be
+        determined.
         """
         while True:
+            unit = state.u / np.linalg.norm(state.u, axis=1, keepdims=True).clip(1e-300)
             side = np.where(state.ties, 0.0, np.where(state.open, 1.0, -1.0))
             above, below = np.maximum(side, 0.0), np.maximum(-side, 0.0)
             apart = above @ below.T + below @ above.T
-            same = (apart == 0) & (state.signs[:, None] == state.signs)
+            same = (apart == 0) & (state.signs[:, None] == state.signs) & (unit @ unit.T > 1 - SAME)
             pairs = np.argwhere(np.triu(same, 1))
             if not len(pairs):
                 return state, value
