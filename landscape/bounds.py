@@ -306,25 +306,30 @@ def _charge_inside(program: Program, nu: Floats, value: float) -> float:
     sees has no price.  But entries near an end of the domain can be put there, and the others
     moved by δ with A_0ᵀ(ν + δ) = 0, ‖δ‖ ≤ ‖A_0ᵀν‖/σ.  Infinite where that is not possible.
     """
-    if nu.ndim != 1:
-        return np.inf
-    inside = np.minimum(np.abs(nu), 1.0 - np.abs(nu)) > INSIDE
-    ends = np.where(inside, 0.0, np.round(nu))
-    moved = np.where(inside, nu, ends)
-    A, fixed = program.free, program.free.T @ ends  # whole numbers: A_0 is made of 0 and 1
-    sizes = np.linalg.svd(A[inside], compute_uv=False)
-    sizes = sizes[sizes > 1e-10 * sizes.max(initial=0.0)]
-    if fixed.any() and len(sizes) < np.linalg.matrix_rank(A):
-        return np.inf
-    seen = float(np.linalg.norm(A.T @ moved)) + A.size * EPSILON * float(np.abs(moved).sum())
-    delta = seen / float(sizes.min()) if len(sizes) else 0.0
-    if delta > 0.5 * INSIDE:
-        return np.inf
-    # Slopes of the dual are at most log(2/INSIDE) there; prices move too, and ν is scaled back.
-    far = float(len(nu) * (delta + (0.0 if inside.all() else INSIDE)))
+    A, far, lost = program.free, 0.0, 0.0
+    # Slopes of the dual are at most this much off its ends.
     steep = float(np.log(2.0 / INSIDE)) + 1.0
-    prices = float(np.linalg.norm(sample_sizes(program))) / program.beta
-    return far * (steep + prices * abs(value))
+    rank = int(np.linalg.matrix_rank(A))
+    for output in nu.reshape(len(nu), -1).T:
+        inside = np.minimum(np.abs(output), 1.0 - np.abs(output)) > INSIDE
+        ends = np.where(inside, 0.0, np.round(output))
+        fixed = A.T @ ends  # whole numbers: A_0 is made of 0 and 1
+        sizes = np.linalg.svd(A[inside], compute_uv=False)
+        sizes = sizes[sizes > 1e-10 * sizes.max(initial=0.0)]
+        if fixed.any() and len(sizes) < rank:
+            return np.inf
+        moved = np.where(inside, output, ends)
+        sums = [math.fsum(column * moved) for column in A.T]  # exact up to one rounding each
+        seen = float(np.linalg.norm(sums)) * (1.0 + 4.0 * EPSILON * len(A.T))
+        delta = seen / float(sizes.min()) if len(sizes) else 0.0
+        if delta > 0.5 * INSIDE:
+            return np.inf
+        put = np.abs(output - moved)
+        put = put[put > 0]  # what lies this close to an end adds at most an entropy of its size
+        lost += len(nu) ** 0.5 * delta * steep + float((put * (1.0 - np.log(put))).sum())
+        far += len(nu) ** 0.5 * delta + float(put.sum())
+    # Prices move too, and ν is scaled back.
+    return lost + far * float(np.linalg.norm(sample_sizes(program))) / program.beta * abs(value)
 
 
 def _dual_point(program: Program, nu: Floats) -> Floats:

@@ -142,7 +142,7 @@ def connect(
         method: "monotone": the constructive path of the theory.  "optimal": within the set of
             optimal networks, so that the objective is constant; start and end are optimal.
         width: refuse a path that uses more neurons; by default as many as the path needs, for
-            "optimal" the width from which on the set is connected.
+            "optimal" the width from which on the set is connected, or that of the ends.
         optima: for "optimal": the set, ``OptimalSet(solution)``.
 
     Raises:
@@ -190,7 +190,8 @@ def _within(
     if optima is None or optima.problem is not problem:
         raise BadInput("optima is missing, or of another problem: pass OptimalSet(solve(problem)).")
     ends = [optima.coefficients(one) for one in (first, last)]
-    width = optima.connected_width if width is None else width
+    if width is None:  # ends inside the set may have more neurons than connecting them takes
+        width = max(optima.connected_width, *(int((c > 0).sum()) for c in ends))
     route, pieces = optima.route(ends[0], ends[1], width), []
     for pair in itertools.pairwise(route):
         used = (pair[0] > 0) | (pair[1] > 0)

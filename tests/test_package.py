@@ -38,14 +38,15 @@ def test_public_names_resolve_and_are_documented():
 def test_the_readme_examples_run_as_written():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(code) == 3
+    assert len(code) == 4
     rng = np.random.default_rng(0)
     names = {"X": rng.standard_normal((20, 2)), "y": rng.standard_normal(20)}
-    names["X_new"] = names["X"][:3]
+    names["X_new"], names["y_new"] = names["X"][:3], names["y"][:3]
     for part in code:  # each goes on where the one before ends
         exec(part.replace("steps=4000", "steps=100"), names)
     assert names["solution"].certificate.relative_gap <= 1e-7
     assert names["path"].rise <= 1e-6 and names["point"].own_gap <= 1e-7
+    assert names["optima"].m_star >= 1 and names["flat"].rise <= 1e-9
     assert names["plane"].marked[2] == pytest.approx(names["solution"].objective)
 
 

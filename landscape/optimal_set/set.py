@@ -377,4 +377,5 @@ class OptimalSet:
         program.solve(solver=cvxpy.CLARABEL)
         if c.value is None:
             raise NotConverged(f"Clarabel found no member of the optimal set: {program.status}.")
-        return np.maximum(c.value, 0.0)
+        found = np.maximum(c.value, 0.0)
+        return np.where(found > ZERO * found.max(initial=0.0), found, 0.0)  # Clarabel's dust goes
