@@ -5,7 +5,7 @@ What is plotted is what was trained, weight decay included; what was given is ev
 
 from landscape.slices.directions import KINDS, balanced, directions
 from landscape.slices.planes import Slice, around, evaluate, through
-from landscape.slices.segments import Extrema, segment_extrema
+from landscape.slices.segments import Extrema, curve_extrema, segment_extrema
 from landscape.slices.trajectories import Trajectory, trajectory
 
 VERSION = 1
@@ -19,6 +19,7 @@ __all__ = [
     "Trajectory",
     "around",
     "balanced",
+    "curve_extrema",
     "directions",
     "evaluate",
     "segment_extrema",
