@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from landscape.certificate import Certificate, certify
     from landscape.network import Network
     from landscape.optimal_set import OptimalSet
-    from landscape.paths import Path, connect, prune
+    from landscape.paths import Path, connect
     from landscape.problem import Problem
     from landscape.solvers import Solution, solve, solve_path
+    from landscape.sparsity import prune
     from landscape.stationarity import StationaryPoint, classify
     from landscape.training import Runs, polish, train
 
@@ -35,9 +36,14 @@ _HOMES = {
     "StationaryPoint": "landscape.stationarity",
     "OptimalSet": "landscape.optimal_set",
     "connect": "landscape.paths",
-    "prune": "landscape.paths",
+    "prune": "landscape.sparsity",
     "Path": "landscape.paths",
 }
+
+_ROOMS = {
+    "arrangements", "architectures", "curvature", "data", "losses", "paths", "slices",
+    "sparsity", "units",
+}  # fmt: skip
 
 __all__ = [
     "Certificate",
@@ -64,6 +70,6 @@ def __getattr__(name: str) -> Any:
     """Import a public name where it is first used."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("arrangements", "architectures", "curvature", "data", "losses", "slices", "units"):
+    if name in _ROOMS:
         return importlib.import_module(f"landscape.{name}")
     raise AttributeError(f"module 'landscape' has no attribute {name!r}")

@@ -7,11 +7,12 @@ import pytest
 import torch
 from cases import kgon, planted
 
-from landscape import connect, paths, prune, solve
+from landscape import connect, prune, solve
 from landscape.architectures import GatedReLU, TwoLayer
 from landscape.errors import BadInput
 from landscape.optimal_set import OptimalSet
 from landscape.problem import Problem
+from landscape.sparsity import pruning
 
 
 def problem_of(bias="none", loss="squared", n=20, d=2):
@@ -72,11 +73,11 @@ def test_the_wrong_null_direction_makes_it_rise(monkeypatch):
     problem = problem_of()
     solution = solve(problem)
     start = random_network(problem, 50)
-    good = paths._null_direction
+    good = pruning._null_direction
     noisy = lambda columns: (  # noqa: E731
         None if good(columns) is None else good(columns) + 1e-3 * torch.ones(columns.shape[1])
     )
-    monkeypatch.setattr(paths, "_null_direction", noisy)
+    monkeypatch.setattr(pruning, "_null_direction", noisy)
     path = connect(problem, start, solution.network())
     assert risen(path.objectives()[1]) > 1e-6
 
@@ -132,7 +133,7 @@ def test_what_the_path_needs_is_asked_for():
     with pytest.raises(BadInput, match="above the start"):
         connect(problem, solution.network(), start)
     with pytest.raises(BadInput, match="method"):
-        connect(problem, start, solution.network(), method="straight")
+        connect(problem, start, solution.network(), method="straigt")
     gated = Problem(problem.X, problem.y, 0.3, architecture=GatedReLU())
     with pytest.raises(BadInput, match="two-layer"):
         connect(gated, start, start)

@@ -1,0 +1,142 @@
+"""One function for every path between two networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from landscape.errors import BadInput, at_least_zero, unknown, whole
+from landscape.paths import bends as trained
+from landscape.paths import constructive
+from landscape.paths.alignment import align as aligned
+from landscape.paths.alignment import padded
+from landscape.paths.path import Path
+from landscape.paths.pieces import Balance, Curve, Piece
+from landscape.sparsity.pruning import check
+from landscape.stationarity import read
+
+if TYPE_CHECKING:
+    import torch
+
+    from landscape.architectures.base import Parameters
+    from landscape.optimal_set import OptimalSet
+    from landscape.problem import Problem
+
+FREE = ("straight", "aligned", "bezier", "polygon")
+"""Methods whose paths may be higher than their ends."""
+METHODS = (*FREE, "monotone", "valley", "level", "optimal")
+BALANCED = 1e-9
+"""Logarithms of scales up to this need no piece of their own."""
+
+
+def connect(
+    problem: Problem,
+    start: torch.nn.Module | Parameters,
+    end: torch.nn.Module | Parameters,
+    method: str = "monotone",
+    *,
+    width: int | None = None,
+    optima: OptimalSet | None = None,
+    optimum: torch.nn.Module | Parameters | None = None,
+    align: bool = False,
+    bends: int = 3,
+    steps: int = 500,
+    learning_rate: float = 0.03,
+    seed: int = 0,
+) -> Path:
+    """Return a path from one network to another.
+
+    Args:
+        problem: the training problem, two-layer ReLU.
+        start: any network.
+        end: any network; for "monotone" a global optimum (``solve(problem).network()``).
+        method: one of
+
+            - "straight": the segment in the parameters, neurons as they are numbered;
+            - "aligned": the segment after balancing and the nearest order of neurons (`align`);
+              where an end is not balanced, the rescaling is a piece of its own;
+            - "bezier", "polygon": a curve with trained control points (`landscape.paths.bends`);
+            - "monotone": the constructive path of the theory, down to a global optimum;
+            - "valley": down to an optimum and up to the end, the highest of it at its ends;
+            - "level": both pruned and joined by a line, the highest of it at its ends;
+            - "optimal": within the set of optimal networks, so that the objective is constant.
+        width: the most neurons to use.  Straight, aligned and trained paths use so many (by
+            default those of the wider network); the others are refused where they need more (by
+            default as many as they need, "optimal" the width from which on the set is connected).
+        optima: for "optimal": the set, ``OptimalSet(solution)``.
+        optimum: for "valley": a global optimum; by default that of ``solve(problem)``.
+        align: whether "bezier" and "polygon" begin from the aligned networks.
+        bends: corners of "polygon".
+        steps: of training the control points.
+        learning_rate: of Adam, relative to the root mean square of the ends' weights.
+        seed: of the points at which curves are trained.
+
+    Raises:
+        BadInput: for another architecture, an unknown method, a width below what the path needs;
+            for "monotone" an end that is higher than the start; for "optimal" without ``optima``,
+            or ends that are not optimal or lie in different components at that width.
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    check("connect", problem)
+    width = None if width is None else whole("width", width)
+    bends, steps = whole("bends", bends), whole("steps", steps)
+    if at_least_zero("learning_rate", learning_rate) == 0:
+        raise BadInput("learning_rate is 0: control points would not move.")
+    first, last = read(problem, start), read(problem, end)
+    if method in FREE:
+        before, after = [], []
+        if method == "aligned" or (align and method != "straight"):
+            before, first, last, after = _aligned(problem, first, last, width)
+        else:
+            first, last = padded(first, last, width)
+        training = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
+        if method == "bezier":
+            pieces = trained.bezier(problem, first, last, **training)
+        elif method == "polygon":
+            pieces = trained.polygon(problem, first, last, bends=bends, **training)
+        else:
+            pieces = [Curve((first, last))]
+        return Path(problem, (*before, *pieces, *after), method)
+    if method == "optimal":
+        if optima is None or optima.problem is not problem:
+            raise BadInput(
+                "optima is missing, or of another problem: pass OptimalSet(solve(problem))."
+            )
+        pieces = constructive.within(optima, first, last, width)
+        return Path(problem, tuple(pieces), method)
+    if method == "valley":
+        if optimum is None:
+            from landscape.solvers import solve
+
+            optimum = solve(problem).network()
+        pieces = constructive.valley(problem, first, last, read(problem, optimum))
+    elif method == "level":
+        pieces = constructive.level(problem, first, last)
+    else:
+        pieces = constructive.monotone(problem, first, last)
+    path = Path(problem, tuple(pieces), method)
+    if width is not None and path.width > width:
+        least = "2n" if method == "level" else "n + m*"
+        raise BadInput(
+            f"width is {width}: the path of Wang, Lacotte & Pilanci needs {least} neurons, here "
+            f"{path.width} (n = {len(problem.y)})."
+        )
+    return path
+
+
+def _aligned(
+    problem: Problem, first: Parameters, last: Parameters, width: int | None
+) -> tuple[list[Piece], Parameters, Parameters, list[Piece]]:
+    """Return the aligned networks, and the rescalings before and after that are no identity."""
+    a, b = aligned(problem, first, last, width)
+    ways = [Balance.of(problem, one) for one in (first, last)]
+    needed: list[list[Piece]] = [[w] if _moves(w) else [] for w in ways]
+    return needed[0], a, b, [w.reversed() for w in needed[1]]
+
+
+def _moves(piece: Balance) -> bool:
+    """Return whether balancing changes a network by more than rounding."""
+    vanished = (piece.end["output"] == 0) & (
+        (piece.start["output"] != 0) | piece.start["hidden"].any(dim=1)
+    )
+    return bool(vanished.any()) or float(piece.rates.abs().max().nan_to_num()) > BALANCED
