@@ -18,6 +18,7 @@ from landscape import arrangements
 from landscape.arrangements import Arrangements
 from landscape.bounds import SEARCH, AllPatterns, Bound, bound_over, relative_gap, residual
 from landscape.errors import BadInput, unknown
+from landscape.network import read, several
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
@@ -95,7 +96,7 @@ class Certificate:
 
 def certify(
     problem: Problem,
-    network: torch.nn.Module | Iterable[torch.nn.Module],
+    network: torch.nn.Module | Parameters | Iterable[torch.nn.Module | Parameters],
     *,
     patterns: Arrangements | None = None,
     dual: Floats | Sequence[Floats] = (),
@@ -106,7 +107,7 @@ def certify(
     Args:
         problem: the training problem.
         network: a `Network`, a module that the architecture can read (such as
-            ``Sequential(Linear, ReLU, Linear)``), or an iterable of them.
+            ``Sequential(Linear, ReLU, Linear)``), its parameters by name, or an iterable of them.
         patterns: price these patterns only, scope "given patterns".  By default all patterns are
             priced by branch and bound, scope "all patterns, exact" if it ends and "all patterns,
             relaxed" if its nodes run out; where neurons are not plain ReLUs with penalised
@@ -128,20 +129,11 @@ def certify(
     """
     if effort not in EFFORT:
         raise unknown("effort", effort, EFFORT)
-    single = isinstance(network, torch.nn.Module)
-    if not single and not isinstance(network, Iterable):
-        raise BadInput(
-            f"network is a {type(network).__name__}: it must be a module or an iterable of them "
-            "(of a solution: certify(problem, solution.network(), dual=solution.dual))."
-        )
-    networks = [network] if isinstance(network, torch.nn.Module) else list(network)
+    networks, single = several(network)
     duals = _dual_points(problem, dual)
     if patterns is not None and patterns.n != len(problem.y):
         raise BadInput(f"patterns are over {patterns.n} samples, problem has {len(problem.y)}.")
-    read = [problem.architecture.read(one) for one in networks]
-    for parameters in read:
-        if not all(bool(torch.isfinite(values).all()) for values in parameters.values()):
-            raise BadInput("network has NaN or infinite weights: no objective can be certified.")
+    own = [read(problem, one) for one in networks]
     sources: list[Callable[[Floats], Bound]] = []
     if patterns is not None:
         program = problem.architecture.program(problem, patterns)
@@ -152,11 +144,11 @@ def certify(
             sources = [AllPatterns(problem, EFFORT[effort])]
     shared = [source(nu) for source in sources for nu in duals]
     certificates = []
-    for parameters in read:
+    for parameters in own:
         source, bounds = sources[0] if sources else None, shared
         if source is None:
-            own = arrangements.of(problem.architecture.gates(parameters), problem.design)
-            source = partial(bound_over, problem.architecture.program(problem, own))
+            mine = arrangements.of(problem.architecture.gates(parameters), problem.design)
+            source = partial(bound_over, problem.architecture.program(problem, mine))
             bounds = [source(nu) for nu in duals]
         certificates.append(judge(problem, parameters, bounds, source))
     return certificates[0] if single else certificates

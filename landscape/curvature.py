@@ -19,8 +19,9 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from landscape.architectures import TwoLayer
 from landscape.clarke import TIE, ties
-from landscape.errors import BadInput, NotConverged
-from landscape.slices.directions import read, trained, unflat
+from landscape.errors import BadInput, NotConverged, above_zero, at_least_zero, whole
+from landscape.network import read
+from landscape.slices.directions import trained, unflat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,12 @@ def spectrum(
             that does not fit.
         NotConverged: if Lanczos did not converge and ``throw``.
     """
+    tolerance, kink = above_zero("tolerance", tolerance), at_least_zero("kink", kink)
+    iterations, dense, seed = (
+        whole("iterations", iterations),
+        whole("dense", dense, 0),
+        whole("seed", seed, 0),
+    )
     where = _checked(problem, network)
     product, size = _products(problem, where)
     near, activations = _near_kinks(problem, where, kink)
@@ -104,7 +111,7 @@ def spectrum(
         image = hessian @ vectors
         status = f"All {size} eigenvalues of the dense Hessian."
     else:
-        if not (isinstance(count, int) and 1 <= count < size):
+        if not whole("count", count) < size:
             raise BadInput(f"count is {count!r}: it must be between 1 and {size - 1} parameters.")
         values, vectors, status = _lanczos(product, size, count, tolerance, iterations, seed)
         image = product(vectors.T).T
@@ -142,6 +149,8 @@ def neuron_blocks(problem: Problem, network: torch.nn.Module | Parameters) -> Fl
     names = trained(problem, where)
     product, size = _products(problem, where)
     neurons = len(where["hidden"])
+    if not neurons:
+        raise BadInput("network has no neurons: there are no blocks.")
     ends = np.cumsum([where[k].numel() for k in names])
     own = [
         np.arange(end - where[k].numel(), end).reshape(neurons, -1)
@@ -165,8 +174,8 @@ def _checked(problem: Problem, network: torch.nn.Module | Parameters) -> Paramet
             "squared or logistic."
         )
     where = read(problem, network)
-    if not all(bool(torch.isfinite(v).all()) for v in where.values()):
-        raise BadInput("network has NaN or infinite weights: there is no Hessian.")
+    if not sum(where[k].numel() for k in trained(problem, where)):
+        raise BadInput("network has no parameters: there is no Hessian.")
     return where
 
 

@@ -41,9 +41,33 @@ def whole(argument: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def number(argument: str, value: Any) -> float:
+    """Return a number (NaN and infinities are numbers), or refuse it by name."""
+    if not _number(value):
+        raise BadInput(f"{argument} is {value!r}: it must be a number.")
+    return float(value)
+
+
+def above_zero(argument: str, value: Any) -> float:
+    """Return a finite number that is positive, or refuse it by name."""
+    if not (_number(value) and 0 < float(value) < float("inf")):
+        raise BadInput(f"{argument} is {value!r}: it must be a positive number.")
+    return float(value)
+
+
+def share(argument: str, value: Any) -> float:
+    """Return a number strictly between 0 and 1, or refuse it by name."""
+    if not (_number(value) and 0 < float(value) < 1):
+        raise BadInput(f"{argument} is {value!r}: it must lie between 0 and 1.")
+    return float(value)
+
+
 def at_least_zero(argument: str, value: Any) -> float:
     """Return a number that is not negative, or refuse it by name."""
-    fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not fits or not float(value) >= 0:
+    if not (_number(value) and float(value) >= 0):
         raise BadInput(f"{argument} is {value!r}: it must be a number, at least 0.")
     return float(value)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -108,6 +108,10 @@ class Loss(ABC):
         """Return the second derivative at each prediction (the Hessian's diagonal), like ``f``."""
         return self._curvatures(*_like(f, y))
 
+    def majorant(self, f: Array, y: ArrayLike) -> Array:
+        """Return the curvature, or where it vanishes that of a parabola touching from above."""
+        return self.curvature(f, y)
+
     def conjugate(self, u: Array, y: ArrayLike) -> Array:
         r"""Return :math:`\ell^*(u) = \sup_f \langle u,f\rangle-\ell(f)`; +inf off its domain.
 
@@ -355,6 +359,11 @@ class Huber(Loss):
     def _curvatures(self, f: Array, y: Array) -> Array:
         r = f - y
         return _where(abs(r) <= self.delta, 0.0 * r + 1.0, 0.0)
+
+    def majorant(self, f: Array, y: ArrayLike) -> Array:
+        # the weights of iteratively reweighted least squares (Huber 1981)
+        f, y = _like(f, y)
+        return self.delta / abs(f - y).clip(self.delta)
 
     def _conjugates(self, u: Array, y: Array) -> Array:
         return _where(abs(u) <= self.delta, u * (0.5 * u + y), float("inf"))

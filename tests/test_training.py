@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -370,3 +372,21 @@ def test_polish_refuses_what_it_cannot_do():
     labels = Problem(PROBLEM.X, np.sign(PROBLEM.y), 0.1, loss="hinge")
     with pytest.raises(BadInput, match="hinge"):
         polish(labels, train(labels, 2, [0], "adam", 2))
+
+
+def test_polishing_says_what_did_not_become_stationary():
+    """All residuals on the lines of Huber's loss: curvature is zero and sets no length."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 4)), 1e3 * rng.standard_normal(60)
+    problem = Problem(X, y, 0.5, "huber", TwoLayer("free"))
+    runs = train(problem, [2, 24], range(3), "lbfgs", steps=150)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # steps without a length used to overflow
+        polished = polish(problem, runs)
+    assert (polished.objectives <= runs.objectives).all()
+    reached = (polished.residuals <= 1e-7) & polished.directional
+    count = f"{(~reached).sum()} of 6 runs did not" if not reached.all() else "6 of 6 runs are"
+    assert count in polished.status
+    assert reached.any()
+    stopped = polish(problem, runs, iterations=0)
+    assert "6 of 6 runs did not become stationary" in stopped.status

@@ -17,8 +17,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from landscape.errors import BadInput
+from landscape.network import read
 from landscape.sparsity.pruning import balanced, check
-from landscape.stationarity import read
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Parameters

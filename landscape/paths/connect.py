@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from landscape.errors import BadInput, at_least_zero, unknown, whole
+from landscape.network import read
 from landscape.paths import bends as trained
 from landscape.paths import constructive
 from landscape.paths.alignment import align as aligned
@@ -12,7 +13,6 @@ from landscape.paths.alignment import padded
 from landscape.paths.path import Path
 from landscape.paths.pieces import Balance, Curve, Piece
 from landscape.sparsity.pruning import check
-from landscape.stationarity import read
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from landscape.architectures import TwoLayer
-from landscape.errors import BadInput, unknown
+from landscape.errors import BadInput, unknown, whole
+from landscape.network import read
 from landscape.training.runs import padded
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def directions(
         raise BadInput(f"count is {count!r}: a slice has one direction or two.")
     centre = balanced(problem, network) if kind == "balanced" else read(problem, network)
     names = trained(problem, centre)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(whole("seed", seed, 0))
     found: list[Parameters] = []
     for _ in range(count):
         draw = {
@@ -68,8 +69,8 @@ def directions(
             for k, v in centre.items()
         }
         if kind == "plain":
-            whole = [flat(one, names)[None] for one in (draw, centre, *found)]
-            rows = _scaled(whole[0], whole[1], whole[2:])[0]
+            joined = [flat(one, names)[None] for one in (draw, centre, *found)]
+            rows = _scaled(joined[0], joined[1], joined[2:])[0]
             made = unflat(rows, centre, names)
         else:
             made = {k: torch.zeros_like(v) for k, v in centre.items()}
@@ -133,13 +134,6 @@ def balanced(problem: Problem, network: torch.nn.Module | Parameters) -> Paramet
         "hidden": hidden * scale[:, None],
         "output": torch.where(scale > 0, output / torch.where(scale > 0, scale, 1.0), 0.0),
     }
-
-
-def read(problem: Problem, network: torch.nn.Module | Parameters) -> Parameters:
-    """Return a copy of one network's parameters in float64; the network stays as it is."""
-    if isinstance(network, torch.nn.Module):
-        network = problem.architecture.read(network)
-    return {k: v.detach().cpu().double().clone() for k, v in network.items()}
 
 
 def aligned(problem: Problem, networks: Sequence[torch.nn.Module | Parameters]) -> list[Parameters]:

@@ -15,8 +15,9 @@ import torch
 
 from landscape.architectures import TwoLayer
 from landscape.bounds import EPSILON
-from landscape.errors import BadInput, unknown
-from landscape.slices.directions import aligned, balanced, directions, flat, read, trained, unflat
+from landscape.errors import BadInput, above_zero, at_least_zero, number, unknown, whole
+from landscape.network import read, several
+from landscape.slices.directions import aligned, balanced, directions, flat, trained, unflat
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
@@ -70,6 +71,7 @@ class Slice:
         Raises:
             BadInput: if the bound is not finite, or an objective lies below it.
         """
+        bound = number("bound", bound)
         size = max(abs(bound), EPSILON * self.at_zero, float(np.finfo(np.float64).tiny))
         lowest = float(self.objectives[np.isfinite(self.objectives)].min(initial=np.inf))
         if not np.isfinite(bound) or lowest < bound - WITHIN * size:
@@ -132,9 +134,8 @@ def around(
     """
     ways = directions(problem, network, kind, dimensions, seed)
     centre = balanced(problem, network) if kind == "balanced" else read(problem, network)
-    if not (np.isfinite(reach) and reach > 0):
-        raise BadInput(f"reach is {reach!r}: it must be a positive number.")
-    axes = [np.linspace(-reach, reach, _points(points))] * dimensions
+    reach = above_zero("reach", reach)
+    axes = [np.linspace(-reach, reach, whole("points", points, 2))] * dimensions
     marks = np.zeros((1, dimensions))
     return sliced(problem, centre, ways, axes, marks, [centre], kind, dtype)
 
@@ -162,10 +163,10 @@ def through(
     Raises:
         BadInput: for another number of networks, or networks on one point or one line.
     """
+    networks = several(networks)[0]
     if len(networks) not in (2, 3):
         raise BadInput(f"networks are {len(networks)}: a line needs two and a plane three.")
-    if not (np.isfinite(margin) and margin >= 0):
-        raise BadInput(f"margin is {margin!r}: it must be a number ≥ 0.")
+    margin = at_least_zero("margin", margin)
     own = [read(problem, one) for one in networks]
     same = aligned(problem, own)
     names = trained(problem, same[0])
@@ -201,14 +202,9 @@ def spread(marks: Floats, margin: float, points: int) -> list[Floats]:
     low, high = marks.min(axis=0), marks.max(axis=0)
     beyond = margin * float((high - low).max())
     return [
-        np.linspace(a - beyond, b + beyond, _points(points)) for a, b in zip(low, high, strict=True)
+        np.linspace(a - beyond, b + beyond, whole("points", points, 2))
+        for a, b in zip(low, high, strict=True)
     ]
-
-
-def _points(points: int) -> int:
-    if not (isinstance(points, int) and points >= 2):
-        raise BadInput(f"points is {points!r}: an axis needs at least 2.")
-    return points
 
 
 def sliced(
@@ -263,6 +259,8 @@ def evaluate(
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
+    if len(ways) != len(axes):
+        raise BadInput(f"ways are {len(ways)} and axes {len(axes)}: each axis has one direction.")
     real = DTYPES[dtype]
     origin = {k: v.to(real) for k, v in origin.items()}
     ways = [{k: v.to(real) for k, v in way.items()} for way in ways]

@@ -28,7 +28,7 @@ import torch
 
 from landscape.architectures import TwoLayer
 from landscape.bounds import EPSILON
-from landscape.errors import BadInput
+from landscape.errors import BadInput, above_zero
 from landscape.slices.bernstein import (
     Peak,
     bernstein,
@@ -124,15 +124,12 @@ def curve_extrema(
             f"architecture is {problem.architecture.label}: exact extrema along a segment are "
             "known for two-layer ReLU networks; sample with landscape.slices.through."
         )
-    if not (np.isfinite(tolerance) and tolerance > 0):
-        raise BadInput(f"tolerance is {tolerance!r}: it must be a positive number.")
+    tolerance = above_zero("tolerance", tolerance)
     if len(controls) not in (2, 3):
         raise BadInput(
             f"controls are {len(controls)} networks: give two (a segment) or three (a curve)."
         )
     same = aligned(problem, controls)
-    if not all(bool(torch.isfinite(v).all()) for one in same for v in one.values()):
-        raise BadInput("network has NaN or infinite weights: the segment has no extrema.")
     curve = _Curve(problem, same, minus)
     if problem.loss.name == "squared":
         pieces, score = curve.squared, score_polynomial

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from landscape.errors import BadInput
-from landscape.slices.directions import aligned, flat, read, trained, unflat
+from landscape.network import read, several
+from landscape.slices.directions import aligned, flat, trained, unflat
 from landscape.slices.planes import Slice, sliced, spread
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def trajectory(
     Raises:
         BadInput: for fewer than three snapshots, or a trajectory on one point or one line.
     """
+    networks = several(networks)[0]
     if len(networks) < 3:
         raise BadInput(f"networks are {len(networks)}: a plane needs three snapshots at least.")
     own = [read(problem, one) for one in networks]

@@ -20,8 +20,7 @@ import torch
 
 from landscape.architectures import TwoLayer
 from landscape.errors import BadInput
-from landscape.network import Network
-from landscape.stationarity import read
+from landscape.network import Network, read
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Parameters

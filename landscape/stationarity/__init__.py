@@ -2,7 +2,7 @@
 
 from landscape.stationarity.census import Census, census, distinct, summarise
 from landscape.stationarity.escapes import Escape
-from landscape.stationarity.points import both_signs, point_fit, read, resolved, with_block
+from landscape.stationarity.points import both_signs, point_fit, resolved, with_block
 from landscape.stationarity.verdicts import (
     CLARKE,
     GLOBAL,
@@ -31,7 +31,6 @@ __all__ = [
     "classify",
     "distinct",
     "point_fit",
-    "read",
     "resolved",
     "summarise",
     "with_block",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from landscape.errors import at_least_zero, unknown
 from landscape.stationarity.points import used
 from landscape.stationarity.verdicts import GLOBAL, SPURIOUS, UNDECIDED, VERDICTS
 
@@ -48,7 +49,11 @@ class Census:
     scopes: tuple[str, ...]
 
     def share(self, verdict: str) -> float:
-        """Return the share of networks with a verdict."""
+        """Return the share of networks with a verdict; NaN of none."""
+        if verdict not in VERDICTS:
+            raise unknown("verdict", verdict, VERDICTS)
+        if not len(self.verdicts):
+            return float("nan")
         return float(np.mean(self.verdicts == VERDICTS.index(verdict)))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -101,6 +106,7 @@ def distinct(
         ``(group, first)``: the group of every point, shape (N,), and the position of each group's
         first point, groups in the order in which they appear.
     """
+    tolerance = at_least_zero("tolerance", tolerance)
     group, first = np.full(len(points), -1), []
     for i, one in enumerate(points):
         for g, position in enumerate(first):

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from landscape import arrangements
 from landscape.architectures.base import ConvexPoint
 from landscape.clarke import ties
-from landscape.errors import BadInput
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from landscape.architectures.base import Parameters
     from landscape.problem import Problem
     from landscape.programs import Floats, Program
 
 CELLS = 512
 """Resolutions of one neuron's kinks that are listed for the own program's optimum."""
-
-
-def read(problem: Problem, network: torch.nn.Module | Parameters) -> Parameters:
-    """Return the parameters of a module, or parameters as they are, if finite."""
-    parameters = network
-    if isinstance(network, torch.nn.Module):
-        parameters = problem.architecture.read(network)
-    parameters = {k: v.detach().cpu().double() for k, v in cast("Parameters", parameters).items()}
-    if not all(bool(torch.isfinite(values).all()) for values in parameters.values()):
-        raise BadInput("network has NaN or infinite weights: it is no point of the landscape.")
-    return parameters
 
 
 def resolved(problem: Problem, point: ConvexPoint) -> tuple[ConvexPoint, bool]:

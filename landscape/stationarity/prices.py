@@ -38,7 +38,7 @@ class Prices:
         self, problem: Problem, floor: Certificate | None, tolerance: float, effort: int, seed: int
     ) -> None:
         self.problem, self.tolerance = problem, tolerance
-        self.floor = None if floor is None else _bound_of(floor)
+        self.floor = None if floor is None else _floor(problem, floor)
         self.every: AllPatterns | None = None
         try:
             self.every = AllPatterns(problem, effort)
@@ -100,9 +100,19 @@ class Prices:
         )  # fmt: skip
 
 
-def _bound_of(certificate: Certificate) -> Bound:
-    """Return the lower bound over all patterns that a certificate carries."""
+def _floor(problem: Problem, certificate: Certificate) -> Bound:
+    """Return the lower bound over all patterns that a certificate of the problem carries."""
     c = certificate
+    if not (hasattr(c, "scope") and hasattr(c, "relaxed")):
+        raise BadInput(
+            f"floor is a {type(c).__name__}: it must be a certificate, such as "
+            "solve(problem).certificate."
+        )
+    if np.shape(c.nu) != problem.y.shape or c.at_zero != problem.loss.at_zero(problem.y):
+        raise BadInput(
+            f"floor is of another problem: its zero network has objective {c.at_zero:.8g}, this "
+            f"problem's {problem.loss.at_zero(problem.y):.8g}; pass solve(problem).certificate."
+        )
     if c.scope == GIVEN:
         raise BadInput(
             f"floor has scope {c.scope!r}: it must be the certificate of a solution over all "

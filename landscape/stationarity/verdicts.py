@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from landscape.architectures.base import ConvexPoint
-from landscape.bounds import bound_over, lower_bound_at, relative_gap, residual
+from landscape.bounds import EPSILON, bound_over, lower_bound_at, relative_gap, residual
 from landscape.clarke import settled_masks, ties
-from landscape.errors import BadInput
+from landscape.errors import BadInput, share, whole
+from landscape.network import read, several
 from landscape.pricing import largest_price, resolved_prices
 from landscape.solvers import restricted
 from landscape.stationarity.escapes import Escape, new_neuron, off_a_kink
-from landscape.stationarity.points import read, resolved, used
+from landscape.stationarity.points import resolved, used
 from landscape.stationarity.prices import Prices
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class StationaryPoint:
         own: optimum of the convex program over the network's own signed patterns, kinks
             resolved (the objective of a point of it).
         own_bound: certified lower bound of that program.
-        price: largest price found over all patterns and both signs, divided by β (attained).
+        price: largest price over all patterns and both signs, divided by β: where branch and
+            bound or climbs look for it, one that a neuron attains; where patterns are enumerated,
+            a bound of it (which the accuracy of projections exceeds by their rounding).
         bound: certified lower bound of the problem, and its scope.
         at_zero: objective of the zero network.
     """
@@ -112,7 +115,9 @@ class Classifier:
     Args:
         problem: the training problem.
         floor: the certificate of an optimum over all patterns (``solve(problem).certificate``):
-            a network at its bound is global, whatever the network's own dual point proves.
+            a stationary network of which no price above β is known is global at its bound, also
+            where the network's own dual point does not prove it.  Without it, an own dual point
+            that is accurate to the tolerance must.
         tolerance: of the residual (relative to β), of wrong-signed ties and of balance.
         global_tolerance: relative excess of the largest price over β, and relative gap, up to
             which a stationary point counts as global.
@@ -130,12 +135,17 @@ class Classifier:
         effort: int = 20_000,
         seed: int = 0,
     ) -> None:
-        for name, value in (("tolerance", tolerance), ("global_tolerance", global_tolerance)):
-            if not 0 < value < 1:
-                raise BadInput(f"{name} is {value!r}: it must lie between 0 and 1.")
+        if not problem.loss.smooth:
+            raise BadInput(
+                f"loss is {problem.loss.name}, whose slope at its own kinks the outputs do not "
+                "tell, so that optima would read as not stationary: judge by a dual point, "
+                "certify(problem, network, dual=solution.dual), or use a smooth loss."
+            )
         self.problem = problem
-        self.tolerance, self.global_tolerance = tolerance, global_tolerance
-        self.prices = Prices(problem, floor, global_tolerance, effort, seed)
+        self.tolerance = share("tolerance", tolerance)
+        self.global_tolerance = share("global_tolerance", global_tolerance)
+        effort, seed = whole("effort", effort, 0), whole("seed", seed, 0)
+        self.prices = Prices(problem, floor, self.global_tolerance, effort, seed)
 
     def __call__(self, network: torch.nn.Module | Parameters) -> StationaryPoint:
         """Return the verdict on one network (a `Network`, a readable module, or parameters)."""
@@ -157,6 +167,11 @@ class Classifier:
         price, bound = self.prices.largest(point, nu)
         at_zero = problem.loss.at_zero(problem.y)
         gap = relative_gap(objective, bound.value, at_zero)
+        if bound.value > objective + self.global_tolerance * max(objective, EPSILON * at_zero):
+            raise BadInput(
+                f"floor is {bound.value:.8g} and the network's objective {objective:.8g}: that is "
+                "no lower bound of this problem; pass solve(problem).certificate."
+            )
         if not stationary:
             verdict = MOVING
         elif not directional:
@@ -263,20 +278,23 @@ class Classifier:
 
 
 def classify(
-    problem: Problem, network: torch.nn.Module | Iterable[torch.nn.Module], **options: Any
+    problem: Problem,
+    network: torch.nn.Module | Parameters | Iterable[torch.nn.Module | Parameters],
+    **options: Any,
 ) -> Any:
     """Return the `StationaryPoint` of a network, or a list of them for an iterable of networks.
 
     Args:
         problem: the training problem.
-        network: a `Network`, a module that the architecture can read, or many.
+        network: a `Network`, a module that the architecture can read, parameters by name, or
+            many of these.
         **options: of `Classifier`.
 
     Raises:
         BadInput: for something that is no network of the problem's architecture, or weights that
             are not finite.
     """
+    networks, single = several(network)
     judge = Classifier(problem, **options)
-    if isinstance(network, torch.nn.Module):
-        return judge(network)
-    return [judge(one) for one in network]
+    points = [judge(one) for one in networks]
+    return points[0] if single else points

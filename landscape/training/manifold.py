@@ -21,6 +21,8 @@ SAME = 1e-9
 """Neurons whose directions have a cosine above one less this are collinear."""
 LOST = 1e-14
 """Decreases below this share of the objective are lost in its rounding."""
+STRAIGHT = 1e-3
+"""Of the majorant's curvature, in Newton steps where the loss has less of its own."""
 
 
 @dataclass
@@ -56,6 +58,9 @@ class Descent:
         fit = self.fit(state)
         gradient = self.loss.gradient(fit, self.y)
         curvature = np.maximum(self.loss.curvature(fit, self.y), 0)
+        # Where a loss is a line its curvature sets no length: a little of a parabola's does.
+        share = 1.0 if self.damping else STRAIGHT
+        curvature = np.maximum(curvature, share * self.loss.majorant(fit, self.y))
         bases, columns, slopes, norms = [], [], [], []
         for u, sign, tied, opened in zip(state.u, state.signs, state.ties, state.open, strict=True):
             rows = self.X[tied]

@@ -21,7 +21,8 @@ import torch
 
 from landscape.architectures import TwoLayer
 from landscape.clarke import ties
-from landscape.errors import BadInput
+from landscape.errors import BadInput, above_zero, whole
+from landscape.network import read
 from landscape.training.manifold import Descent, State
 from landscape.training.runs import Runs, padded
 
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-VERSION = 7
+VERSION = 8
+REACHED = 1e-7
+"""Residual relative to β up to which a run counts as stationary in the status."""
 
 
 def polish(
@@ -62,6 +65,7 @@ def polish(
             "polish takes two-layer ReLU networks under a smooth loss; the problem has "
             f"{problem.architecture.label} and the {problem.loss.name} loss."
         )
+    tolerance, iterations = above_zero("tolerance", tolerance), whole("iterations", iterations, 0)
     if not isinstance(runs, Runs):
         runs = _untrained(problem, runs)
     elif runs.architecture != problem.architecture:
@@ -88,20 +92,39 @@ def polish(
         parameters=parameters,
         objectives=objectives,
         trace=np.hstack([runs.trace[:, :-1], objectives[:, None]]),
-        status=f"{runs.status} Polished.",
+        status=f"{runs.status} {_status(np.array(residuals), np.array(directional))}",
         residuals=np.array(residuals),
         directional=np.array(directional),
     )
 
 
+def _status(residuals: Floats, directional: NDArray[np.bool_]) -> str:
+    """Return a sentence that names what did not converge."""
+    finite = np.isfinite(residuals)
+    left = finite & ~((residuals <= REACHED) & directional)
+    if not left.any():
+        return f"Polished: {int(finite.sum())} of {len(finite)} runs are stationary."
+    return (
+        f"Polished: {int(left.sum())} of {len(finite)} runs did not become stationary "
+        f"(largest residual {float(residuals[left].max()):.1e} β)."
+    )
+
+
 def _untrained(problem: Problem, parameters: Parameters) -> Runs:
     """Wrap parameters with a leading axis as runs that took no step."""
+    if not isinstance(parameters, dict) or not parameters:
+        raise BadInput(
+            f"runs are a {type(parameters).__name__}: polish takes Runs, or parameters by name "
+            "with a leading axis over networks."
+        )
+    if parameters.get("output", torch.zeros(())).ndim != 2:
+        raise BadInput("parameters have no leading axis over networks, or more: polish takes one.")
+    for run in range(len(parameters["output"])):
+        read(problem, {k: v[run] for k, v in parameters.items()})
     with torch.no_grad():
         objectives = problem.objective(parameters).cpu().numpy().astype(np.float64)
-    if objectives.ndim != 1:
-        raise BadInput(
-            f"parameters have {objectives.ndim} leading axes: polish takes one, over networks."
-        )
+    if not len(objectives):
+        raise BadInput("parameters hold no networks: their leading axis is empty.")
     count, width = parameters["output"].shape
     return Runs(
         architecture=problem.architecture,
@@ -175,7 +198,6 @@ def _polished(
             if released is None:
                 break
             state = released
-    constant = np.array([state.constant]) if free else np.zeros(0)
     # Blocks change their patterns on the way, so the way back starts from neurons, not blocks.
     sizes = np.linalg.norm(state.u[:, work.penalised], axis=1)
     alive = sizes > 0
@@ -185,7 +207,7 @@ def _polished(
         "output": torch.as_tensor(state.signs[alive] * scale),
     }
     if free:
-        after["constant"] = torch.as_tensor(constant[0])
+        after["constant"] = torch.tensor(state.constant, dtype=torch.float64)
     # What the last steps gain may drown in the rounding of the objective, but not in the residual.
     rounding = 64 * np.finfo(float).eps * abs(before)
     return after if float(problem.objective(after)) <= before + rounding else parameters

@@ -37,7 +37,9 @@ class Runs:
         status: a sentence.
         residuals: after polishing, the largest Clarke residual of a run's neurons divided by β,
             shape (S,); NaN where a run diverged.
-        directional: after polishing, whether sign(a)·ν ≤ 0 at every tie of a run, shape (S,).
+        directional: after polishing, whether sign(a)·ν ≤ 0 at every tie of a run, shape (S,);
+            where ties are linearly dependent that is more than directional stationarity asks
+            (`landscape.classify` decides).
         snapshots: parameters along training with leading axes (T, S), where they were asked for;
             neurons keep their places, and narrower networks their padding.
         snapshot_steps: steps before which they were taken, ascending, shape (T,).
