@@ -12,6 +12,10 @@ class BadInput(ValueError):
     """Input that is refused at the door; its text is a sentence for the user."""
 
 
+class DatasetUnavailable(BadInput):
+    """A data set that cannot be had here; the sentence says how to get it."""
+
+
 class NotConverged(RuntimeError):
     """A method stopped before its tolerance; its text says what happened and what to try."""
 

@@ -13,8 +13,8 @@ from landscape import figures
 from landscape.store import Store
 
 NAMES = (
-    "landscape_slices", "optimal_set", "optimizers", "pattern_sampling", "scaling", "solver_race",
-    "spurious_minima", "stationary_points", "trajectories",
+    "interpolators", "landscape_slices", "optimal_set", "optimizers", "pattern_sampling", "scaling",
+    "solver_race", "spurious_minima", "stationary_points", "trajectories",
 )  # fmt: skip
 
 
@@ -248,3 +248,15 @@ def test_the_staircase_is_drawn_as_counted(smoke):
     arrays = store.arrays(rows.loc["3-gon", "key"])
     assert arrays["range"].max() == pytest.approx(rows.loc["3-gon", "largest_range"])
     assert arrays["range"].max() > 0.1
+
+
+def test_interpolators_of_one_norm_are_drawn_with_their_differences(smoke):
+    table, store, drawn = smoke["interpolators"]
+    assert (table["norm"] - table["n"] - 1).abs().max() <= 1e-9
+    assert (table["bound"] - table["n"] - 1).abs().max() <= 1e-9
+    assert (table["largest_range"] > 0.5).all() and (table["norm_spread"] <= 1e-8).all()
+    top, below = (drawn["interpolators"].axes[i] for i in (0, len(table)))
+    arrays = store.arrays(table["key"].iloc[0])
+    at_samples = [np.interp(arrays["x"], *line.get_data()) for line in below.lines[:-1]]
+    assert np.abs(at_samples).max() <= 0.05  # members meet at the samples, up to the grid
+    assert len(top.lines) == len(below.lines) == len(arrays["outputs"]) + 1

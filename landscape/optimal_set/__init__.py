@@ -11,7 +11,8 @@ neurons of such a one.
 """
 
 from landscape.optimal_set.directions import Directions
+from landscape.optimal_set.interpolation import Interpolation, interpolate
 from landscape.optimal_set.polytope import Polytope
 from landscape.optimal_set.set import OptimalSet
 
-__all__ = ["Directions", "OptimalSet", "Polytope"]
+__all__ = ["Directions", "Interpolation", "OptimalSet", "Polytope", "interpolate"]

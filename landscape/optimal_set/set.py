@@ -16,7 +16,7 @@ from landscape.architectures.base import ConvexPoint
 from landscape.bounds import EXACT, GIVEN, residual
 from landscape.errors import BadInput, NotConverged
 from landscape.network import Network
-from landscape.optimal_set.directions import Directions, by_search, of_program
+from landscape.optimal_set.directions import NEAR, Directions, by_search, of_program
 from landscape.optimal_set.polytope import ZERO, Polytope
 
 if TYPE_CHECKING:
@@ -94,6 +94,12 @@ class OptimalSet:
         found = self._directions(nu, patterns, limit, seed)
         self.directions, self.signs, self.masks = found.units, found.signs, found.masks
         self.spread, self.separation = found.spread, 1.0 - found.below
+        if self.spread > NEAR:
+            raise NotConverged(
+                f"A direction prices {self.spread:.1e} above β, relatively: the dual point is not "
+                "accurate enough to tell which directions are optimal. Solve with a smaller "
+                "tolerance."
+            )
         every = arrangements.Arrangements.from_bool(self.masks, self.directions)
         self.program = problem.architecture.program(problem, every, self.signs)
         self.features = self._features()
