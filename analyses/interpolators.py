@@ -158,7 +158,10 @@ def _norms(ax: Any, table: Any, store: Any) -> None:
 def _ranges(ax: Any, table: Any) -> None:
     """Draw how far members differ between and beyond the samples."""
     at = np.arange(len(table))
-    ax.bar(at, table["largest_range"].astype(float), color=RED, width=0.6)
+    heights = table["largest_range"].astype(float)
+    ax.vlines(at, 0, heights, color=RED, lw=1.5)
+    ax.plot(at, heights, "o", color=RED, ms=4)
+    ax.set_ylim(0, None)
     ax.set_xticks(at, list(table["data"]), rotation=35, ha="right", fontsize=6.5)
     ax.set_ylabel("largest difference")
     ax.set_title("between members, where there are no samples")
