@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy.optimize import linprog
 
 from landscape import arrangements, solve
 from landscape.architectures import GatedReLU, TwoLayer
-from landscape.errors import BadInput
+from landscape.errors import BadInput, NotConverged
 from landscape.optimal_set import OptimalSet, Polytope
 from landscape.problem import Problem
 
@@ -293,6 +294,29 @@ def test_gated_networks_have_a_polytope_too():
         assert value == pytest.approx(optima.solution.objective, rel=1e-9)
     with pytest.raises(BadInput, match="fixed gates"):
         optima.components(3)
+
+
+def test_gated_optima_keep_the_patterns_of_their_gates():
+    """A gate's pattern is not the sign of its weights: on random data the two differ."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 8)), rng.standard_normal(30)
+    problem = Problem(X, y, 0.05, architecture=GatedReLU())
+    gates = arrangements.sample(X, 40, seed=0)
+    solution = solve(problem, gates, tolerance=1e-10)
+    optima = OptimalSet(solution, patterns=gates)
+    assert ((optima.directions @ X.T >= 0) != optima.masks).any()
+    assert optima.unique and optima.polytope.rank == len(optima.signs) == solution.active
+    network = optima.network(optima.least())
+    assert float(problem.objective(network)) == pytest.approx(solution.objective, rel=1e-9)
+    assert optima.coefficients(network) == pytest.approx(optima.least(), rel=1e-8)
+    assert optima.coefficients(solution.network()) == pytest.approx(optima.least(), rel=1e-5)
+
+
+def test_a_dual_point_that_is_too_rough_is_refused():
+    solution = solve(kgon(5), tolerance=1e-2)
+    rough = replace(solution, point=replace(solution.point, theta=0.999 * solution.point.theta))
+    with pytest.raises(NotConverged, match="not accurate enough"):
+        OptimalSet(rough)
 
 
 def test_given_patterns_are_those_of_the_solution():

@@ -38,7 +38,8 @@ class Directions(NamedTuple):
     Attributes:
         units: shape (K, p).
         signs: of the output, shape (K,).
-        masks: activation patterns 1[Xu ≥ 0], shape (K, n).
+        masks: activation patterns 1[Xu ≥ 0], or those of fixed gates, shape (K, n).
+        gates: directions whose signs give the masks, shape (K, p).
         spread: the largest |price/β − 1| among them.
         below: the largest price/β that did not count, 0 if none was seen.
     """
@@ -46,6 +47,7 @@ class Directions(NamedTuple):
     units: Floats
     signs: Floats
     masks: np.ndarray
+    gates: Floats
     spread: float
     below: float
 
@@ -54,7 +56,7 @@ def of_program(program: Program, nu: Floats) -> Directions:
     """Return the directions of price β over a program's own blocks, by exact cone projections."""
     beta = program.beta
     coarse = coarse_prices(program, nu, program.atoms.adjoint(nu))
-    units, signs, ratios = [], [], []
+    units, ratios, blocks = [], [], []
     for g in np.flatnonzero(coarse > beta * (1.0 - CLEAR)):
         pull = program.atoms.matrix(int(g)).T @ nu
         if program.cones is not None:
@@ -63,10 +65,21 @@ def of_program(program: Program, nu: Floats) -> Directions:
         size = float(np.linalg.norm(pull))
         if size > 0:
             units.append(pull / size)
-            signs.append(program.atoms.signs[g])
             ratios.append(size / beta)
+            blocks.append(g)
     found = np.array(units).reshape(-1, program.atoms.dimension)
-    return _distinct(program.atoms.design, found, np.array(signs), np.array(ratios))
+    kept, signs = np.array(blocks, dtype=np.int64), program.atoms.signs
+    if program.cones is None:  # each gate has one direction, and its own pattern
+        near = np.array(ratios) >= 1.0 - NEAR
+        index = program.atoms.index[kept[near]]
+        return Directions(
+            found[near],
+            signs[kept[near]],
+            program.atoms.masks[index],
+            program.patterns.gates[index],
+            *_clear(np.array(ratios)),
+        )
+    return _distinct(program.atoms.design, found, signs[kept], np.array(ratios))
 
 
 def by_search(problem: Problem, known: Floats, signs: Floats, nu: Floats, seed: int) -> Directions:
@@ -98,10 +111,8 @@ def by_search(problem: Problem, known: Floats, signs: Floats, nu: Floats, seed: 
 
 def _distinct(design: Floats, units: Floats, signs: Floats, ratios: Floats) -> Directions:
     """Keep those of price β, each once: cells that meet in a face share its direction."""
-    near = ratios >= 1.0 - NEAR
-    below = float(ratios[~near].max(initial=0.0))
     kept: list[int] = []
-    for g in np.flatnonzero(near):
+    for g in np.flatnonzero(ratios >= 1.0 - NEAR):
         others = [k for k in kept if signs[k] == signs[g]]
         if not any(np.linalg.norm(units[k] - units[g]) <= SAME for k in others):
             kept.append(int(g))
@@ -109,5 +120,11 @@ def _distinct(design: Floats, units: Floats, signs: Floats, ratios: Floats) -> D
     values = units @ design.T
     lengths = np.linalg.norm(design, axis=1)
     values[np.abs(values) <= SAME * lengths] = 0.0
-    spread = float(np.abs(ratios[kept] - 1.0).max(initial=0.0))
-    return Directions(units, signs[kept], values >= 0, spread, below)
+    return Directions(units, signs[kept], values >= 0, units, *_clear(ratios))
+
+
+def _clear(ratios: Floats) -> tuple[float, float]:
+    """Return how far the prices that count are from β, and the largest that does not."""
+    near = ratios >= 1.0 - NEAR
+    spread = float(np.abs(ratios[near] - 1.0).max(initial=0.0))
+    return spread, float(ratios[~near].max(initial=0.0))

@@ -100,7 +100,7 @@ class OptimalSet:
                 "accurate enough to tell which directions are optimal. Solve with a smaller "
                 "tolerance."
             )
-        every = arrangements.Arrangements.from_bool(self.masks, self.directions)
+        every = arrangements.Arrangements.from_bool(self.masks, found.gates)
         self.program = problem.architecture.program(problem, every, self.signs)
         self.features = self._features()
         fit = solution.point.program.fit(solution.point.theta, solution.point.constant)
@@ -317,11 +317,15 @@ class OptimalSet:
         point = architecture.lift(self.problem, read)
         c = np.zeros(len(self.signs))
         sizes = point.program.gauge.value(point.theta)
-        for theta, sign, size in zip(point.theta, point.program.atoms.signs, sizes, strict=True):
+        atoms = point.program.atoms
+        blocks = zip(point.theta, atoms.signs, sizes, atoms.masks[atoms.index], strict=True)
+        for theta, sign, size, mask in blocks:
             if size <= ZERO * sizes.max():
                 continue
             apart = np.linalg.norm(self.directions - theta / size, axis=1)
             apart[self.signs != sign] = np.inf
+            if point.program.cones is None:  # a gate's pattern is not that of its weights
+                apart[(self.masks != mask).any(axis=1)] = np.inf
             if not len(apart) or apart.min() > 1e-4:
                 raise BadInput("network has a neuron whose direction no optimal network has.")
             c[int(apart.argmin())] += size
