@@ -111,8 +111,9 @@ class Path:
 
         Of convex pieces from values and slopes at ends; of a segment or curve its largest
         value above the lowest up to its end, which is too much where it falls after its maximum.
+        Rounding of the values is charged.
         """
-        rise, lowest = 0.0, np.inf
+        rise, lowest, lost = 0.0, np.inf, 0.0
         for number, piece in enumerate(self.pieces):
             with torch.no_grad():
                 ends = [float(self.problem.objective(one)) for one in (piece.start, piece.end)]
@@ -124,11 +125,12 @@ class Path:
                 dip = max(0.0, self._slope(piece)) if piece.kind == "line" else 0.0
                 rise = max(rise, first - lowest, last - min(lowest, last - dip))
                 lowest = min(lowest, last - dip)
+                lost = max(lost, piece.allowance(self.problem))
             else:
                 found = self.extrema[number]
                 lowest = min(lowest, found.lower)
                 rise = max(rise, found.upper - lowest)
-        return rise
+        return rise + 2 * lost
 
     def _slope(self, piece: Piece) -> float:
         """Return a slope of the objective at the end of a line, from inside."""

@@ -12,7 +12,7 @@ import torch
 
 from landscape.bounds import EPSILON
 from landscape.slices.bernstein import Peak, score_loss
-from landscape.slices.segments import Extrema, along, curve_extrema, rounding
+from landscape.slices.segments import Extrema, along, curve_extrema
 from landscape.sparsity.pruning import balanced
 
 if TYPE_CHECKING:
@@ -71,12 +71,24 @@ class Piece(ABC):
         values = problem.objective(self.at(t)).numpy()
         return values - ((1 - t) * minus[0] + t * minus[1])
 
-    def _allowance(self, problem: Problem, minus: tuple[float, float]) -> float:
-        """Return a bound of the rounding of an objective between start and end."""
-        weights = max(float(problem.architecture.penalty(one)) for one in (self.start, self.end))
-        additions = self.start["hidden"].numel() + 16
-        lost = problem.beta * weights * additions + 4 * max(map(abs, minus))
-        return rounding(problem, [self.start, self.end]) + EPSILON * lost
+    def allowance(self, problem: Problem, minus: tuple[float, float] = NO_LINE) -> float:
+        """Return a bound of the rounding of the objective at the ends of a convex piece."""
+        ends = [_rounding(problem, one) for one in (self.start, self.end)]
+        return max(ends) + 4 * EPSILON * max(map(abs, minus))
+
+
+def _rounding(problem: Problem, network: Parameters) -> float:
+    """Return a bound of the rounding of one network's objective, to first order, twice over."""
+    design = problem.design
+    hidden, output = network["hidden"].numpy(), network["output"].numpy()
+    m, p = hidden.shape
+    sizes = (np.abs(design) @ np.abs(hidden).T) @ np.abs(output)  # ≥ Σ_j of |terms| of f_k
+    sizes += abs(float(network.get("constant", 0.0)))
+    fit = problem.architecture.forward(network, torch.as_tensor(problem.X)).numpy()
+    moved = float(np.abs(problem.loss.gradient(fit, problem.y)) @ sizes) * (p + m + 4)
+    penalty = problem.beta * float(problem.architecture.penalty(network)) * (hidden.size + 8)
+    value = float(problem.loss.value(fit, problem.y)) * (len(problem.y) + 8)
+    return 2 * EPSILON * (moved + penalty + value)
 
 
 def _used(parameters: Parameters) -> torch.Tensor:
@@ -120,7 +132,7 @@ class Balance(Piece):
         """Convex, and falling before the line is subtracted: both extremes are at ends."""
         ends = self._heights(problem, np.array([0.0, 1.0]), minus)
         low, high = int(ends.argmin()), int(ends.argmax())
-        allowance = self._allowance(problem, minus)
+        allowance = self.allowance(problem, minus)
         least = float(problem.objective(self.end)) - max(minus)
         return Extrema(
             minimum=float(ends[low]),
@@ -177,7 +189,7 @@ class Line(Piece):
         fits = np.stack([architecture.forward(one, X).numpy() for one in ends], axis=1)  # (n, 2)
         penalties = [problem.beta * float(architecture.penalty(one)) for one in ends]
         forms = np.vstack([fits, np.subtract(penalties, minus)])[None]  # (1, n + 1, 2)
-        allowance, whole = self._allowance(problem, minus), (np.zeros(1), np.ones(1))
+        allowance, whole = self.allowance(problem, minus), (np.zeros(1), np.ones(1))
         peaks = []
         for sign in (1.0, -1.0):
             peaks.append(Peak())
