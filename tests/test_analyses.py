@@ -13,8 +13,9 @@ from landscape import figures
 from landscape.store import Store
 
 NAMES = (
-    "interpolators", "landscape_slices", "optimal_set", "optimizers", "pattern_sampling", "scaling",
-    "solver_race", "spurious_minima", "stationary_points", "trajectories",
+    "interpolators", "landscape_slices", "optimal_set", "optimizers", "path_connectivity",
+    "pattern_sampling", "scaling", "solver_race", "spurious_minima", "stationary_points",
+    "trajectories",
 )  # fmt: skip
 
 
@@ -260,3 +261,17 @@ def test_interpolators_of_one_norm_are_drawn_with_their_differences(smoke):
     at_samples = [np.interp(arrays["x"], *line.get_data()) for line in below.lines[:-1]]
     assert np.abs(at_samples).max() <= 0.05  # members meet at the samples, up to the grid
     assert len(top.lines) == len(below.lines) == len(arrays["outputs"]) + 1
+
+
+def test_barriers_are_zero_within_components_and_by_the_theory(smoke):
+    table, store, drawn = smoke["path_connectivity"]
+    rows = table.set_index("ends")
+    toy = store.arrays(rows.loc["optima", "key"])
+    assert toy["components"].tolist() == [1, 3, 1]
+    assert rows.loc["optima", "largest_within"] <= 1e-9
+    assert rows.loc["optima", "least_between"] > 1e-3
+    trained = store.arrays(rows.loc["trained", "key"])
+    assert trained["barriers"].shape == (6, 1, 1)
+    assert trained["barriers"][4:].max() <= 1e-9 < trained["barriers"][0].min()
+    shown = drawn["path_connectivity_optima"].axes[0].lines[0]
+    assert shown.get_xydata().tolist() == [[1, 1], [2, 3], [3, 1]]
