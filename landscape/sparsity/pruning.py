@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NULL = 1e-10
 """Singular values up to this, relative to the largest, make a null direction of the features."""
+DUST = 1e-12
+"""Shares of a neuron up to this are rounding."""
 TOGETHER = 256
 """Neurons, the smallest first, among which a null direction is sought at once (n + 1 if more)."""
 
@@ -126,7 +128,7 @@ def dependences(problem: Problem, parameters: Parameters) -> Iterator[Parameters
             kappa, shift = -kappa, -shift
         top = kappa.max()
         left = (1.0 - kappa / top).clamp_min(0.0)
-        left[int(kappa.argmax())] = 0.0
+        left[left <= DUST] = 0.0  # where several vanish together, rounding leaves some
         end = {"hidden": hidden.clone(), "output": output.clone()}
         end["hidden"][used] *= left.sqrt()[:, None]
         end["output"][used] *= left.sqrt()
