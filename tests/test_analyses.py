@@ -14,8 +14,8 @@ from landscape.store import Store
 
 NAMES = (
     "interpolators", "landscape_slices", "optimal_set", "optimizers", "path_connectivity",
-    "pattern_sampling", "scaling", "solver_race", "spurious_minima", "stationary_points",
-    "trajectories",
+    "pattern_sampling", "regularisation_path", "scaling", "solver_race", "spurious_minima",
+    "stationary_points", "trajectories",
 )  # fmt: skip
 
 
@@ -275,3 +275,18 @@ def test_barriers_are_zero_within_components_and_by_the_theory(smoke):
     assert trained["barriers"][4:].max() <= 1e-9 < trained["barriers"][0].min()
     shown = drawn["path_connectivity_optima"].axes[0].lines[0]
     assert shown.get_xydata().tolist() == [[1, 1], [2, 3], [3, 1]]
+
+
+def test_the_derivative_of_the_path_is_the_penalty(smoke):
+    table, store, drawn = smoke["regularisation_path"]
+    row, arrays = table.iloc[0], store.arrays(table["key"].iloc[0])
+    assert row["derivative_outside"] == 0 and row["concavity"] == 0
+    assert (arrays["low"] <= arrays["slope"] * (1 + 1e-12)).all()
+    assert (arrays["high"] >= arrays["slope_near"] * (1 - 1e-12)).all()
+    # The intervals are sharp enough to tell: a penalty off by one per cent falls outside.
+    inside = slice(1, None)
+    assert (arrays["low"][inside] > 0.99 * arrays["slope_near"][inside]).all()
+    assert (arrays["high"][inside] < 1.01 * arrays["slope"][inside]).all()
+    assert (np.diff(arrays["betas"]) < 0).all() and arrays["neurons"][0] == 0
+    assert (arrays["neurons"] <= row["n"]).all()
+    assert drawn["regularisation_path"].axes[0].get_xlim()[0] > arrays["betas"][0]
