@@ -92,8 +92,7 @@ def render(table: Any, store: Any, _cfg: Any) -> dict[str, Any]:
     """Draw the functions of every set, and how equal their norms are."""
     table = table.sort_values(["data", "n"])
     wide = table["largest_range"].astype(float) > SAME
-    shown = table[wide].head(ACROSS - 1)
-    shown = shown if len(shown) == len(table) else _joined(shown, table[~wide].head(1))
+    shown = table.loc[[*table.index[wide][: ACROSS - 1], *table.index[~wide][:1]]]
     with figures.style():
         fig = figures.new(figures.ICML_DOUBLE, 5.6)
         families, sizes = np.asarray(fig.subfigures(2, 1, height_ratios=[3.6, 2.0])).tolist()
@@ -106,12 +105,6 @@ def render(table: Any, store: Any, _cfg: Any) -> dict[str, Any]:
         _norms(left, table, store)
         _ranges(right, table)
     return {"interpolators": fig}
-
-
-def _joined(first: Any, second: Any) -> Any:
-    import pandas
-
-    return pandas.concat([first, second])
 
 
 def _functions(axes: Any, row: Any, arrays: Any) -> None:

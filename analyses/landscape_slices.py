@@ -87,10 +87,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "explained": path.explained, "eigenvalues": spectrum.eigenvalues,
     }  # fmt: skip
     row = {
-        "data": sample.name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "loss": problem.loss.name,
         "width": cfg.width,
         "floor": floor,

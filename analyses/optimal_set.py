@@ -42,12 +42,8 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     widths = np.arange(optima.m_star_bounds[0], len(problem.y) + 3) if whole else np.zeros(0, int)
     counts = [optima.components(int(width)) for width in widths]
     ranges = _ranges(problem, optima, cfg) if problem.X.shape[1] == 2 else {}
-    name = sample.name if sample.name != "kgon" else f"{len(problem.y)}-gon"
     row = {
-        "data": name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "optimum": solution.objective,
         "dual": solution.certificate.dual,
         "relative_gap": solution.certificate.relative_gap,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import figures, polish, prune, solve, train
+from landscape import figures, polish, prune, solve, sparsity, train
 from landscape.errors import unknown
 from landscape.solvers import generation, restricted
 from landscape.stationarity import GLOBAL, SPURIOUS, VERDICTS, Classifier, census
@@ -27,6 +27,7 @@ VERSIONS = {
     "polish": polishing.VERSION,
     "generation": generation.VERSION,
     "restricted": restricted.VERSION,
+    "sparsity": sparsity.VERSION,
 }
 SUMMARY = (
     "data", "n", "d", "beta", "optimizer", "width", "seeds", "diverged", "steps", "seconds",
@@ -63,10 +64,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     neurons = np.array([_merged(problem, runs[i]) for i in finite])
     after = census(judge, [polished[i] for i in finite])
     row = {
-        "data": sample.name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "loss": problem.loss.name,
         "architecture": problem.architecture.label,
         "optimizer": cfg.optimizer.get("label", cfg.optimizer.name),

@@ -56,13 +56,9 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Connect the optima of one data set, or networks trained on it."""
     sample, problem = sweep.problem(cfg)
     solution = solve(problem, tolerance=1e-9)
-    name = sample.name if sample.name != "kgon" else f"{len(problem.y)}-gon"
     row = {
         "ends": cfg.kind,
-        "data": name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "optimum": solution.objective,
         "dual": solution.certificate.dual,
         "scope": solution.certificate.scope,

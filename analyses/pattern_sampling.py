@@ -49,10 +49,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     patterns, objectives, optimum = sources[cfg.source](problem, cfg)
     certificate = None if optimum is None else optimum.certificate
     row = {
-        "data": sample.name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "source": cfg.source,
         "draw": cfg.draw,
         "seeds": objectives.shape[1],

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import figures, prune, solve, solve_path
+from landscape import figures, prune, solve, solve_path, sparsity
 from landscape.solvers import generation, restricted
 from landscape.sparsity.curves import error
 
@@ -23,6 +23,7 @@ VERSIONS = {
     "regularisation_path": 1,
     "generation": generation.VERSION,
     "restricted": restricted.VERSION,
+    "sparsity": sparsity.VERSION,
 }
 SUMMARY = (
     "data", "n", "d", "points", "beta_max", "scope", "largest_gap", "derivative_outside",

@@ -52,10 +52,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     race = "given" if cfg.method in RACES["given"] else "all"
     found, arrays = (_given if race == "given" else _all)(problem, cfg)
     row = {
-        "data": sample.name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "race": race,
         "method": cfg.method,
         "patterns": cfg.patterns if race == "given" else None,

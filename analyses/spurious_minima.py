@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import connect, figures, polish, prune, solve, train
+from landscape import connect, figures, paths, polish, prune, solve, sparsity, train
 from landscape.solvers import generation
 from landscape.stationarity import GLOBAL, MOVING, SPURIOUS, VERDICTS, Classifier, census
 from landscape.training import batched, polishing
@@ -27,6 +27,8 @@ VERSIONS = {
     "train": batched.VERSION,
     "polish": polishing.VERSION,
     "generation": generation.VERSION,
+    "paths": paths.VERSION,
+    "sparsity": sparsity.VERSION,
 }
 SUMMARY = (
     "data", "n", "d", "beta", "optimizer", "scale", "networks", "optimum", "scope",
@@ -57,14 +59,11 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     polished = polish(problem, runs)
     finite = np.flatnonzero(np.isfinite(runs.objectives))
     found = census(judge, [polished[int(i)] for i in finite])
-    paths = _paths(problem, solution, widths[-1], cfg)
+    walked = _paths(problem, solution, widths[-1], cfg)
     width = np.asarray(runs.widths)[finite]
     at = [np.flatnonzero(width == one) for one in widths]
     row = {
-        "data": sample.name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "optimizer": cfg.optimizer.get("label", cfg.optimizer.name),
         "scale": cfg.initial,
         "networks": len(found.verdicts),
@@ -81,15 +80,15 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "widest_spurious": float(np.mean(found.verdicts[at[-1]] == VERDICTS.index(SPURIOUS))),
         "widest_median_gap": float(np.median(found.gaps[at[-1]])),
         "paths": cfg.paths,
-        "largest_rise": float(paths["rises"].max()),
-        "rise_bound": float(paths["rise_bounds"].max()),
+        "largest_rise": float(walked["rises"].max()),
+        "rise_bound": float(walked["rise_bounds"].max()),
     }
     arrays = {
         "widths": np.asarray(widths),
         "width": width,
         "distinct": np.array([len({*found.group[one].tolist()} - {-1}) for one in at]),
         **found.arrays(),
-        **paths,
+        **walked,
     }
     return row, arrays
 

@@ -76,10 +76,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     excess = after.objectives / solution.certificate.dual - 1
     found_global = after.verdicts == VERDICTS.index(GLOBAL)
     row = {
-        "data": sample.name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "optimizer": cfg.optimizer.get("label", cfg.optimizer.name),
         "networks": len(points),
         "diverged": len(runs) - len(points),

@@ -102,6 +102,13 @@ def problem(cfg: Any) -> tuple[data.Dataset, Problem]:
     return sample, Problem(sample.X, sample.y, beta, loss=cfg.loss, architecture=architecture)
 
 
+def described(sample: data.Dataset, problem: Problem) -> dict[str, Any]:
+    """Return the columns that say what a cell is about: data, n, d, beta."""
+    n, d = problem.X.shape
+    name = f"{n}-gon" if sample.name == "kgon" else sample.name
+    return {"data": name, "n": n, "d": d, "beta": problem.beta}
+
+
 def _grid(grid: Any, overrides: list[str]) -> list[str]:
     """Return the axes of a grid as sweep overrides, except those that the user has set."""
     chosen = {o.lstrip("+").split("=")[0] for o in overrides}

@@ -72,10 +72,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     )
     own_excess, excess = bounds / floor.value - 1, objectives / floor.value - 1
     row = {
-        "data": sample.name,
-        "n": problem.X.shape[0],
-        "d": problem.X.shape[1],
-        "beta": problem.beta,
+        **sweep.described(sample, problem),
         "loss": problem.loss.name,
         "architecture": problem.architecture.label,
         "optimizer": cfg.optimizer.get("label", cfg.optimizer.name),

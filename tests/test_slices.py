@@ -179,7 +179,7 @@ def test_balanced_slices_ignore_rescaling_and_filter_slices_do_not():
     assert problem.objective(balanced) <= problem.objective(network)
 
 
-def test_balancing_keeps_constants_behind_a_free_bias_and_drops_dead_neurons():
+def test_balancing_moves_constants_to_a_free_bias_and_drops_dead_neurons():
     problem = made("free")
     values = {
         "hidden": torch.tensor([[0.0, 0, 0, 2.0], [1.0, 2, 2, 1], [3.0, 0, 0, 0]]).double(),
@@ -187,12 +187,14 @@ def test_balancing_keeps_constants_behind_a_free_bias_and_drops_dead_neurons():
         "constant": torch.tensor(0.5).double(),
     }
     balanced = slices.balanced(problem, values)
-    assert balanced["output"].tolist() == pytest.approx([1.5, 6.0, 0.0])
+    assert balanced["output"].tolist() == pytest.approx([0.0, 6.0, 0.0])
+    assert float(balanced["constant"]) == 3.5
     assert balanced["hidden"][1].tolist() == pytest.approx([2.0, 4.0, 4.0, 2.0])
     assert not balanced["hidden"][2].any()
     X = torch.as_tensor(problem.X)
     fits = [problem.architecture.forward(one, X).numpy() for one in (balanced, values)]
     assert fits[0] == pytest.approx(fits[1], rel=1e-12)
+    assert problem.objective(balanced) < problem.objective(values)
 
 
 def test_a_slice_stays_as_it_is_when_its_network_is_trained_on():

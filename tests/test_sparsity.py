@@ -107,7 +107,7 @@ def best_sizes(problem, values, subset):
 @pytest.mark.parametrize("bias", ["none", "penalised", "free"])
 def test_corrections_are_the_best_sizes_of_what_is_left(bias, loss):
     problem = problem_of(loss, bias)
-    start = curves.balanced(problem, random_network(problem, 6))[0]
+    start = problem.architecture.balanced(problem, random_network(problem, 6))[0]
     corrections = curves.Corrections(problem, start)
     for subset in ([0, 1, 2, 3, 4, 5], [1, 4], [2, 3, 5]):
         value, c, constant = corrections.solve(np.array(subset))
@@ -148,7 +148,7 @@ def test_curves_end_at_nothing_and_count_down(method, corrected):
 
 def test_the_baselines_remove_what_their_scores_say():
     problem = problem_of()
-    values = curves.balanced(problem, random_network(problem, 8))[0]
+    values = problem.architecture.balanced(problem, random_network(problem, 8))[0]
     hidden, output = values["hidden"], values["output"]
     features = torch.relu(torch.as_tensor(problem.design) @ hidden.T) * output
     fit = features.sum(dim=1)

@@ -198,6 +198,33 @@ class TwoLayer(Architecture):
             parameters["constant"] = torch.tensor(point.constant[0] + added)
         return parameters
 
+    def sizes(self, problem: Problem, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the norms of the penalised parts of hidden weights (…, m, p), shape (…, m)."""
+        return (hidden * torch.as_tensor(self.penalised(problem))).norm(dim=-1)
+
+    def balanced(self, problem: Problem, parameters: Parameters) -> tuple[Parameters, torch.Tensor]:
+        """Rescale every neuron of one network until ‖w‖ = |a|: outputs stay, the penalty is least.
+
+        Neurons that do nothing vanish; behind a free bias those of w = 0 are constants, which the
+        output bias takes over.
+
+        Returns:
+            The parameters, neurons in their places, and log(|a_j|/‖w_j‖)/2 of every neuron (m,).
+        """
+        hidden, output = parameters["hidden"], parameters["output"]
+        lengths = self.sizes(problem, hidden)
+        alive = (lengths > 0) & (output != 0)
+        rates = torch.zeros_like(output)
+        rates[alive] = 0.5 * (output[alive].abs() / lengths[alive]).log()
+        factor = rates.exp()
+        end = {"hidden": hidden * factor[:, None], "output": output / factor}
+        end["hidden"][output == 0], end["output"][~alive] = 0.0, 0.0
+        if "constant" in parameters:
+            flat = (lengths == 0) & (output != 0)
+            constants = (hidden[flat, -1].clamp_min(0) * output[flat]).sum()
+            end["constant"] = parameters["constant"] + constants
+        return end, rates
+
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landscape.bounds import beta_max
+from landscape.bounds import EPSILON, beta_max
 from landscape.errors import BadInput, NotConverged, share, whole
 from landscape.optimal_set.set import OptimalSet
 from landscape.solvers import solve
@@ -62,12 +62,13 @@ class Interpolation:
 
     @property
     def bound(self) -> float:
-        """No network through y has a smaller norm, in the solution's scope: νᵀy/β.
+        """No network through y has a smaller norm, in the solution's scope: νᵀy/β, less rounding.
 
         In scope "all patterns, local search" that is what the search left open, not a bound.
         """
-        certificate = self.solution.certificate
-        return float(certificate.nu @ self.targets) / self.solution.problem.beta
+        nu = self.solution.certificate.nu
+        lost = (len(nu) + 4) * EPSILON * float(np.abs(nu) @ np.abs(self.targets))
+        return (float(nu @ self.targets) - lost) / self.solution.problem.beta
 
     @property
     def gap(self) -> float:

@@ -10,7 +10,7 @@ from landscape.paths.connect import METHODS, connect
 from landscape.paths.path import Barriers, Path
 from landscape.paths.pieces import Balance, Curve, Line, Piece
 
-VERSION = 1
+VERSION = 2
 """Raised when numbers of paths change; part of the key of what is stored."""
 
 __all__ = [

@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from landscape.errors import BadInput
 from landscape.network import read
-from landscape.sparsity.pruning import balanced, check
+from landscape.sparsity.pruning import check
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Parameters
@@ -47,8 +47,8 @@ def align(
         BadInput: for another architecture, weights that are not finite, or a width below the
             networks'.
     """
-    check("align", problem)
-    first, last = (balanced(problem, read(problem, one))[0] for one in (a, b))
+    architecture = check("align", problem)
+    first, last = (architecture.balanced(problem, read(problem, one))[0] for one in (a, b))
     first, last = padded(first, last, width)
     rows = [torch.column_stack([one["hidden"], one["output"]]) for one in (first, last)]
     # ‖x − y‖² summed over pairs is a constant minus twice the sum of the inner products.

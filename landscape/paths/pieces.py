@@ -13,7 +13,7 @@ import torch
 from landscape.bounds import EPSILON
 from landscape.slices.bernstein import Peak, score_loss
 from landscape.slices.segments import Extrema, along, curve_extrema
-from landscape.sparsity.pruning import balanced
+from landscape.sparsity.pruning import check
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
@@ -114,7 +114,7 @@ class Balance(Piece):
     @staticmethod
     def of(problem: Problem, parameters: Parameters) -> Balance:
         """Return the balancing of a network."""
-        return Balance(dict(parameters), *balanced(problem, parameters))
+        return Balance(dict(parameters), *check("connect", problem).balanced(problem, parameters))
 
     def at(self, t: Floats) -> Parameters:
         t_ = torch.as_tensor(np.atleast_1d(t), dtype=torch.float64)[:, None]

@@ -109,9 +109,8 @@ def _scaled(draw: Floats, like: Floats, others: Sequence[Floats]) -> Floats:
 def balanced(problem: Problem, network: torch.nn.Module | Parameters) -> Parameters:
     r"""Return the network rescaled, neuron by neuron, to :math:`\|w_j\| = |a_j|`.
 
-    Its outputs are the same and its penalty is the least that any rescaling has.  A neuron with
-    a weight of zero does nothing and becomes zero; behind a free bias it may be a constant, and
-    is left as it is.
+    Its outputs are the same and its penalty is the least that any rescaling has (see
+    `TwoLayer.balanced`).
 
     Raises:
         BadInput: if the architecture is not `TwoLayer`.
@@ -121,19 +120,7 @@ def balanced(problem: Problem, network: torch.nn.Module | Parameters) -> Paramet
             f"kind is 'balanced' and the architecture {problem.architecture.label}: balancing is "
             "defined for two-layer ReLU networks; use kind='filter'."
         )
-    parameters = read(problem, network)
-    hidden, output = parameters["hidden"], parameters["output"]
-    penalised = torch.as_tensor(problem.architecture.penalised(problem))
-    lengths, sizes = hidden[:, penalised].norm(dim=1), output.abs()
-    both = (lengths > 0) & (sizes > 0)
-    scale = (torch.where(both, sizes / lengths, 0.0)).sqrt()
-    constant = (lengths == 0) & hidden.any(1) & (sizes > 0)
-    scale = torch.where(constant, 1.0, scale)
-    return {
-        **parameters,
-        "hidden": hidden * scale[:, None],
-        "output": torch.where(scale > 0, output / torch.where(scale > 0, scale, 1.0), 0.0),
-    }
+    return problem.architecture.balanced(problem, read(problem, network))[0]
 
 
 def aligned(problem: Problem, networks: Sequence[torch.nn.Module | Parameters]) -> list[Parameters]:

@@ -4,7 +4,7 @@ from landscape.sparsity.counting import TOLERANCES, active_neurons, merge
 from landscape.sparsity.curves import METHODS, PruningCurve, error, pruning_curve
 from landscape.sparsity.pruning import prune
 
-VERSION = 1
+VERSION = 2
 """Raised when numbers of pruning change; part of the key of what is stored."""
 
 __all__ = [

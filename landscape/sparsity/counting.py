@@ -17,7 +17,7 @@ import torch
 
 from landscape.errors import BadInput
 from landscape.network import Network, read, several
-from landscape.sparsity.pruning import check, sizes
+from landscape.sparsity.pruning import check
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def _counts(
     problem: Problem, hidden: torch.Tensor, output: torch.Tensor, levels: Floats
 ) -> NDArray[np.int64]:
     """Return counts (tolerances, S) of networks (S, m, p) and (S, m)."""
-    lengths = sizes(problem, hidden)
+    lengths = check("active_neurons", problem).sizes(problem, hidden)
     units = (hidden / torch.where(lengths == 0, 1.0, lengths)[..., None]).numpy()
     weights = (lengths * output.abs()).numpy()
     signs = np.sign(output.numpy())

@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 
 from landscape.errors import BadInput, unknown, whole
 from landscape.network import Network, read
-from landscape.sparsity.pruning import balanced, check, dependences, in_use, sizes
+from landscape.sparsity.pruning import check, dependences, in_use
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -115,7 +115,7 @@ def pruning_curve(
         BadInput: for another architecture, an unknown method, half of a test set, a loss with
             kinks (its correction is no Newton step), or an optimal method without correction.
     """
-    check("pruning_curve", problem)
+    architecture = check("pruning_curve", problem)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     corrected = method == "optimal" if corrected is None else corrected
@@ -128,7 +128,7 @@ def pruning_curve(
         )
     test = _test(problem, X_test, y_test)
     order = np.random.default_rng(whole("seed", seed, 0))
-    start = balanced(problem, read(problem, network))[0]
+    start = architecture.balanced(problem, read(problem, network))[0]
     found, minimal = [in_use(problem, start)], None
     if method == "optimal":
         for parameters in dependences(problem, start):
@@ -199,7 +199,7 @@ def _removals(
         hidden, output = parameters["hidden"], parameters["output"]
         features = torch.relu(design @ hidden.T) * output
         if method == "magnitude":
-            scores = sizes(problem, hidden) * output.abs()
+            scores = check("pruning_curve", problem).sizes(problem, hidden) * output.abs()
         elif method == "activation":
             scores = features.norm(dim=0)
         elif method == "gradient":
@@ -245,7 +245,8 @@ class Corrections:
         hidden, output = parameters["hidden"], parameters["output"]
         features = torch.relu(torch.as_tensor(problem.design) @ hidden.T) * output
         self.columns = features.numpy()  # (n, m): at c = 1, what each adds to the fit
-        self.costs = (problem.beta * sizes(problem, hidden) * output.abs()).numpy()
+        lengths = check("Corrections", problem).sizes(problem, hidden)
+        self.costs = (problem.beta * lengths * output.abs()).numpy()
         self.free = "constant" in parameters
         self.constant = float(parameters["constant"]) if self.free else 0.0
         self._plain = None

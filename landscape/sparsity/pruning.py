@@ -47,18 +47,18 @@ def prune(problem: Problem, network: torch.nn.Module | Parameters) -> Network:
     Raises:
         BadInput: for another architecture, or weights that are not finite.
     """
-    check("prune", problem)
-    start = balanced(problem, read(problem, network))[0]
+    start = check("prune", problem).balanced(problem, read(problem, network))[0]
     return in_use(problem, [start, *dependences(problem, start)][-1])
 
 
-def check(name: str, problem: Problem) -> None:
-    """Refuse other architectures than two-layer ReLU, in the name of a function."""
+def check(name: str, problem: Problem) -> TwoLayer:
+    """Return the architecture, or refuse others than two-layer ReLU in the name of a function."""
     if not isinstance(problem.architecture, TwoLayer):
         raise BadInput(
             f"{name} is built on two-layer ReLU networks: the problem has "
             f"{problem.architecture.label}."
         )
+    return problem.architecture
 
 
 def in_use(problem: Problem, parameters: Parameters) -> Network:
@@ -67,33 +67,6 @@ def in_use(problem: Problem, parameters: Parameters) -> Network:
     return Network(
         problem.architecture, {k: v[used] if v.ndim else v for k, v in parameters.items()}
     )
-
-
-def sizes(problem: Problem, hidden: torch.Tensor) -> torch.Tensor:
-    """Return the norms of the penalised parts of hidden weights (…, m, p), shape (…, m)."""
-    kept = torch.as_tensor(problem.architecture.penalised(problem))
-    return (hidden * kept).norm(dim=-1)
-
-
-def balanced(problem: Problem, parameters: Parameters) -> tuple[Parameters, torch.Tensor]:
-    """Rescale every neuron until ‖w‖ = |a|; neurons that do nothing vanish, constants move.
-
-    Returns:
-        The parameters, neurons in their places, and log(|a_j|/‖w_j‖)/2 of every neuron (m,).
-    """
-    hidden, output = parameters["hidden"], parameters["output"]
-    lengths = sizes(problem, hidden)
-    alive = (lengths > 0) & (output != 0)
-    rates = torch.zeros_like(output)
-    rates[alive] = 0.5 * (output[alive].abs() / lengths[alive]).log()
-    factor = rates.exp()
-    end = {"hidden": hidden * factor[:, None], "output": output / factor}
-    end["hidden"][output == 0], end["output"][~alive] = 0.0, 0.0
-    if "constant" in parameters:
-        flat = (lengths == 0) & (output != 0)
-        constants = (hidden[flat, -1].clamp_min(0) * output[flat]).sum()
-        end["constant"] = parameters["constant"] + constants
-    return end, rates
 
 
 def dependences(problem: Problem, parameters: Parameters) -> Iterator[Parameters]:

@@ -1,8 +1,4 @@
-"""Convex losses as sums over the data, each with its gradient, conjugate and cvxpy forms.
-
-Every array method takes numpy arrays or torch tensors and gives the same kind back. ``f`` may have
-leading batch axes; values are sums over the last ``y.ndim`` axes.
-"""
+"""What a loss is: values, slopes, conjugates, the labels it takes; helpers for its kinds."""
 
 from __future__ import annotations
 
@@ -13,14 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr, expit
 
-from landscape.errors import BadInput, unknown
+from landscape.errors import BadInput
 
 Array = Any  # numpy.ndarray or torch.Tensor; a method returns the kind that its first argument has
 
 
-def _like(f: Array, y: ArrayLike) -> tuple[Array, Array]:
+def like(f: Array, y: ArrayLike) -> tuple[Array, Array]:
     """Return f as a floating array and y as the same kind, dtype and device."""
     if isinstance(f, torch.Tensor):
         return f, torch.as_tensor(y, dtype=f.dtype, device=f.device)
@@ -35,7 +30,8 @@ def _total(terms: Array, y: Array) -> Array:
     return terms.sum(tuple(range(-y.ndim, 0))) if y.ndim else terms
 
 
-def _where(condition: Array, yes: Array, no: float) -> Array:
+def where(condition: Array, yes: Array, no: float) -> Array:
+    """Return ``yes`` where a condition holds and a number elsewhere, of the kind of ``yes``."""
     module = torch if isinstance(yes, torch.Tensor) else np
     return module.where(condition, yes, no)
 
@@ -75,7 +71,7 @@ class Loss(ABC):
         Returns:
             The sums, shape (...).
         """
-        f, y = _like(f, y)
+        f, y = like(f, y)
         return _total(self._terms(f, y), y)
 
     def unit(self, y: ArrayLike) -> float:
@@ -102,11 +98,11 @@ class Loss(ABC):
 
     def gradient(self, f: Array, y: ArrayLike) -> Array:
         """Return the derivative at each prediction, shaped like ``f``."""
-        return self._slopes(*_like(f, y))
+        return self._slopes(*like(f, y))
 
     def curvature(self, f: Array, y: ArrayLike) -> Array:
         """Return the second derivative at each prediction (the Hessian's diagonal), like ``f``."""
-        return self._curvatures(*_like(f, y))
+        return self._curvatures(*like(f, y))
 
     def majorant(self, f: Array, y: ArrayLike) -> Array:
         """Return the curvature, or where it vanishes that of a parabola touching from above."""
@@ -122,16 +118,16 @@ class Loss(ABC):
         Returns:
             The sums, shape (...).
         """
-        u, y = _like(u, y)
+        u, y = like(u, y)
         return _total(self._conjugates(u, y), y)
 
     def dual_value(self, nu: Array, y: ArrayLike) -> Array:
         r"""Return :math:`-\ell^*(-\nu)`, the dual objective; −inf off its domain. Shape (...)."""
-        return -self.conjugate(-_like(nu, y)[0], y)
+        return -self.conjugate(-like(nu, y)[0], y)
 
     def into_domain(self, nu: Array, y: ArrayLike) -> Array:
         r"""Return the nearest ν at which `dual_value` is finite: the end of rounding errors."""
-        return self._nearest(*_like(nu, y))
+        return self._nearest(*like(nu, y))
 
     def _nearest(self, nu: Array, y: Array) -> Array:
         return y * (y * nu).clip(0.0, 1.0) if self.classes else nu
@@ -235,220 +231,3 @@ class Loss(ABC):
     @abstractmethod
     def dual_expression(self, nu: Any, y: NDArray[np.float64]) -> tuple[Any, list[Any]]:
         r"""Return :math:`-\ell^*(-\nu)` in cvxpy, concave, and the constraints of its domain."""
-
-
-@dataclass(frozen=True)
-class Squared(Loss):
-    r"""Half the sum of squares, :math:`\tfrac12\|f-y\|^2`; conjugate ½‖u‖² + uᵀy."""
-
-    name: ClassVar[str] = "squared"
-    strict: ClassVar[bool] = True
-
-    def _distance(self, value: float) -> float:
-        return (2.0 * value) ** 0.5
-
-    def _terms(self, f: Array, y: Array) -> Array:
-        return 0.5 * (f - y) ** 2
-
-    def _slopes(self, f: Array, y: Array) -> Array:
-        return f - y
-
-    def _curvatures(self, f: Array, y: Array) -> Array:
-        return 0.0 * (f - y) + 1.0
-
-    def _conjugates(self, u: Array, y: Array) -> Array:
-        return u * (0.5 * u + y)
-
-    def expression(self, f: Any, y: NDArray[np.float64]) -> Any:
-        import cvxpy as cp
-
-        return 0.5 * cp.sum_squares(f - y)
-
-    def dual_expression(self, nu: Any, y: NDArray[np.float64]) -> tuple[Any, list[Any]]:
-        import cvxpy as cp
-
-        return cp.sum(cp.multiply(y, nu)) - 0.5 * cp.sum_squares(nu), []
-
-
-@dataclass(frozen=True)
-class Logistic(Loss):
-    r"""The logistic loss, :math:`\sum\log(1+e^{-y f})` with :math:`y\in\{-1,1\}`.
-
-    Its conjugate is the negative entropy of p = −uy on [0, 1]: p log p + (1−p) log(1−p).
-    """
-
-    name: ClassVar[str] = "logistic"
-    strict: ClassVar[bool] = True
-    classes: ClassVar[bool] = True
-
-    def _distance(self, value: float) -> float:
-        return value
-
-    def _terms(self, f: Array, y: Array) -> Array:
-        # logsigmoid, not softplus: torch's softplus is cut to the identity above 20 (error 2e-9)
-        if isinstance(f, torch.Tensor):
-            return -torch.nn.functional.logsigmoid(y * f)
-        return np.logaddexp(0.0, -y * f)
-
-    def _slopes(self, f: Array, y: Array) -> Array:
-        return -y * (torch.sigmoid if isinstance(f, torch.Tensor) else expit)(-y * f)
-
-    def _curvatures(self, f: Array, y: Array) -> Array:
-        sigmoid = torch.sigmoid if isinstance(f, torch.Tensor) else expit
-        return sigmoid(y * f) * sigmoid(-y * f)
-
-    def _conjugates(self, u: Array, y: Array) -> Array:
-        p = -u * y
-        # entr is p ↦ −p log p, 0 at 0 and −inf below: the domain 0 ≤ p ≤ 1 comes with it
-        entropy = torch.special.entr if isinstance(u, torch.Tensor) else entr
-        return -(entropy(p) + entropy(1.0 - p))
-
-    def expression(self, f: Any, y: NDArray[np.float64]) -> Any:
-        import cvxpy as cp
-
-        return cp.sum(cp.logistic(cp.multiply(-y, f)))
-
-    def dual_expression(self, nu: Any, y: NDArray[np.float64]) -> tuple[Any, list[Any]]:
-        import cvxpy as cp
-
-        p = cp.multiply(y, nu)
-        return cp.sum(cp.entr(p)) + cp.sum(cp.entr(1 - p)), [p >= 0, p <= 1]
-
-
-@dataclass(frozen=True)
-class Huber(Loss):
-    r"""Squares near zero and lines beyond: ½r² for |r| ≤ δ, else δ|r| − ½δ², with r = f − y.
-
-    Its conjugate is that of `Squared` on |u| ≤ δ. The second derivative at |r| = δ, where it jumps,
-    is given as 1.
-
-    Attributes:
-        delta: where the lines begin, in the units of y.
-    """
-
-    delta: float = 1.0
-    name: ClassVar[str] = "huber"
-
-    def __post_init__(self) -> None:
-        """Refuse a delta that isn't positive and finite."""
-        if not (isinstance(self.delta, (int, float)) and 0 < self.delta < float("inf")):
-            raise BadInput(
-                f"delta must be positive and finite; found {self.delta!r}. "
-                'Use loss="squared" for its limit at infinity.'
-            )
-
-    def _distance(self, value: float) -> float:
-        linear = value > 0.5 * self.delta**2
-        return value / self.delta + 0.5 * self.delta if linear else (2.0 * value) ** 0.5
-
-    def per_unit(self, unit: float) -> Huber:
-        return Huber(self.delta / unit)
-
-    def simplest(self, y: ArrayLike) -> Loss:
-        # a residual of size δ alone costs ½δ²
-        return Squared() if self.at_zero(y) < 0.5 * self.delta**2 else self
-
-    def _terms(self, f: Array, y: Array) -> Array:
-        r = f - y
-        inner = r.clip(-self.delta, self.delta)  # without abs, autograd is right at r = 0 too
-        return inner * (r - 0.5 * inner)
-
-    def _slopes(self, f: Array, y: Array) -> Array:
-        return (f - y).clip(-self.delta, self.delta)
-
-    def _curvatures(self, f: Array, y: Array) -> Array:
-        r = f - y
-        return _where(abs(r) <= self.delta, 0.0 * r + 1.0, 0.0)
-
-    def majorant(self, f: Array, y: ArrayLike) -> Array:
-        # the weights of iteratively reweighted least squares (Huber 1981)
-        f, y = _like(f, y)
-        return self.delta / abs(f - y).clip(self.delta)
-
-    def _conjugates(self, u: Array, y: Array) -> Array:
-        return _where(abs(u) <= self.delta, u * (0.5 * u + y), float("inf"))
-
-    def _nearest(self, nu: Array, y: Array) -> Array:
-        return nu.clip(-self.delta, self.delta)
-
-    @property
-    def _radius(self) -> float:
-        return self.delta
-
-    def expression(self, f: Any, y: NDArray[np.float64]) -> Any:
-        import cvxpy as cp
-
-        width: Any = self.delta  # cvxpy annotates it as an int and takes any positive number
-        return 0.5 * cp.sum(cp.huber(f - y, width))
-
-    def dual_expression(self, nu: Any, y: NDArray[np.float64]) -> tuple[Any, list[Any]]:
-        import cvxpy as cp
-
-        value = cp.sum(cp.multiply(y, nu)) - 0.5 * cp.sum_squares(nu)
-        return value, [cp.abs(nu) <= self.delta]
-
-
-@dataclass(frozen=True)
-class Hinge(Loss):
-    r"""The hinge, :math:`\sum(1-yf)_+` with :math:`y\in\{-1,1\}`; conjugate uy on −1 ≤ uy ≤ 0.
-
-    At the kink yf = 1 `gradient` returns −y/2, one subgradient among [−1, 0]·y: a dual point built
-    from it alone can be far from the best, so optimise over the subgradients at kinks.
-    """
-
-    name: ClassVar[str] = "hinge"
-    smooth: ClassVar[bool] = False
-    classes: ClassVar[bool] = True
-
-    def _distance(self, value: float) -> float:
-        return value - 1.0 if value > 1.0 else 0.0
-
-    def _terms(self, f: Array, y: Array) -> Array:
-        slack = 1.0 - y * f
-        return 0.5 * (slack + abs(slack))  # autograd then gives −y/2 at the kink, as `gradient`
-
-    def _slopes(self, f: Array, y: Array) -> Array:
-        slack = 1.0 - y * f
-        sign = torch.sign(slack) if isinstance(slack, torch.Tensor) else np.sign(slack)
-        return -0.5 * y * (1.0 + sign)
-
-    def _curvatures(self, f: Array, y: Array) -> Array:
-        return 0.0 * (f - y)
-
-    def _conjugates(self, u: Array, y: Array) -> Array:
-        margin = u * y
-        return _where((margin >= -1.0) & (margin <= 0.0), margin, float("inf"))
-
-    def expression(self, f: Any, y: NDArray[np.float64]) -> Any:
-        import cvxpy as cp
-
-        return cp.sum(cp.pos(1 - cp.multiply(y, f)))
-
-    def dual_expression(self, nu: Any, y: NDArray[np.float64]) -> tuple[Any, list[Any]]:
-        import cvxpy as cp
-
-        margin = cp.multiply(y, nu)
-        return cp.sum(margin), [margin >= 0, margin <= 1]
-
-
-_KINDS: dict[str, type[Loss]] = {kind.name: kind for kind in (Squared, Logistic, Huber, Hinge)}
-NAMES: tuple[str, ...] = tuple(_KINDS)
-
-
-def get(loss: str | Loss) -> Loss:
-    """Return the loss of that name, or the loss itself.
-
-    Args:
-        loss: one of `NAMES`, or a `Loss`.
-
-    Returns:
-        The loss.
-
-    Raises:
-        BadInput: if the name is unknown; the nearest known one is suggested.
-    """
-    if isinstance(loss, Loss):
-        return loss
-    if isinstance(loss, str) and loss in _KINDS:
-        return _KINDS[loss]()
-    raise unknown("loss", loss, NAMES)
