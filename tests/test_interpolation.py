@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import cvxpy
 import numpy as np
 import pytest
@@ -52,6 +54,16 @@ def test_two_points_have_interpolators_of_one_and_of_two_neurons_that_differ():
     fits = optima.features @ optima.vertices.T
     assert np.abs(fits - fits[:, :1]).max() <= 1e-12
     assert np.abs(outputs[np.abs(x[:, 0]) <= 3**0.5, 0] - 3).max() <= 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_bound_is_not_above_its_exact_value(seed):
+    rng = np.random.default_rng(seed)
+    problem = Problem(rng.standard_normal((9, 2)), rng.standard_normal(9), 1.0)
+    found = interpolate(problem)
+    pairs = zip(found.solution.certificate.nu, found.targets, strict=True)
+    exact = sum(Fraction(float(a)) * Fraction(float(b)) for a, b in pairs)
+    assert Fraction(found.bound) <= exact / Fraction(found.solution.problem.beta)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -15,7 +15,7 @@ from landscape.architectures import GatedReLU, TwoLayer
 from landscape.certificate import certify
 from landscape.errors import BadInput, NotConverged
 from landscape.problem import Problem
-from landscape.training import Runs, batched, gradients, polish, train
+from landscape.training import Runs, batched, gradients, polish, polishing, train
 from landscape.training.optimizers import OPTIONS, orthogonalised
 
 PROBLEM = planted(20, 3)
@@ -390,3 +390,10 @@ def test_polishing_says_what_did_not_become_stationary():
     assert reached.any()
     stopped = polish(problem, runs, iterations=0)
     assert "6 of 6 runs did not become stationary" in stopped.status
+
+
+def test_a_wrong_sign_at_a_kink_is_no_stationary_run():
+    residuals = np.array([1e-9, 1e-9, np.nan, 2e-3])
+    status = polishing._status(residuals, np.array([True, False, False, True]))
+    assert "2 of 4 runs did not become stationary (largest residual 2.0e-03" in status
+    assert "1 of 2 runs are" in polishing._status(residuals[[0, 2]], np.array([True, False]))
