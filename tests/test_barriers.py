@@ -88,6 +88,33 @@ def test_constructive_paths_are_nowhere_above_their_ends(loss, bias, method):
         assert (values - np.minimum.accumulate(values)).max() <= path.rise
 
 
+def test_an_end_that_is_an_optimum_needs_no_other():
+    """Trained networks can be optima, and lower than the solver's by rounding."""
+    problem = problem_of()
+    a, higher = networks_of(problem)
+    best = solve(problem, tolerance=1e-9).network()
+    for ends in ((a, best), (best, a)):
+        path = connect(problem, *ends, "valley", optimum=higher)
+        assert path.barrier <= 1e-10 * max(path.ends)
+        assert path.objectives(301)[1].max() <= path.upper
+    with pytest.raises(BadInput, match="above the start's"):
+        connect(problem, best, higher, "monotone")
+
+
+def test_optima_that_differ_by_rounding_are_connected():
+    """Neurons in another order add up to another last digit; the rise says how much."""
+    problem = problem_of()
+    values = {k: v.detach() for k, v in solve(problem, tolerance=1e-9).network().values.items()}
+    for seed in range(20):
+        order = torch.as_tensor(np.random.default_rng(seed).permutation(len(values["output"])))
+        scale = 1.0 + seed / 7.0
+        other = {"hidden": values["hidden"][order] * scale, "output": values["output"][order]}
+        other["output"] = other["output"] / scale
+        balanced = problem.architecture.balanced(problem, other)[0]
+        path = connect(problem, balanced, values, "monotone")
+        assert 0 <= path.rise <= 1e-12 * path.ends[0]
+
+
 def test_copies_in_another_order_and_scale_are_one_network_once_aligned():
     problem, a, _ = trained()
     m = len(a["output"])

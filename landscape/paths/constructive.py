@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from landscape.errors import BadInput
-from landscape.paths.pieces import Balance, Line, Piece
+from landscape.paths.pieces import Balance, Line, Piece, rounding
 from landscape.sparsity.pruning import dependences
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def monotone(problem: Problem, first: Parameters, last: Parameters) -> list[Piec
     """Return the pieces that lead down to a global optimum.
 
     Raises:
-        BadInput: if the end is higher than the start.
+        BadInput: if the end is higher than the start by more than rounding.
     """
     low, high = (float(problem.objective(one)) for one in (last, first))
-    if low > high:
+    if low - high > rounding(problem, first) + rounding(problem, last):
         raise BadInput(
-            f"end has objective {low:.8g}, above the start's {high:.8g}: a path that never rises "
-            "leads to an optimum."
+            f"end has objective {low:.8g}, by {low - high:.1e} above the start's: a path that "
+            "never rises leads to an optimum (method='level' joins networks of equal height)."
         )
     pieces = pruned(problem, first)
     return [*pieces, Line.beside(pieces[-1].end, Balance.of(problem, last).end)]
@@ -65,7 +65,13 @@ def level(problem: Problem, first: Parameters, last: Parameters) -> list[Piece]:
 def valley(
     problem: Problem, first: Parameters, last: Parameters, optimum: Parameters
 ) -> list[Piece]:
-    """Return the pieces that lead down to an optimum and up to the other network."""
+    """Return the pieces that lead down to an optimum and up to the other network.
+
+    An end that is an optimum itself, up to rounding perhaps the lower one, needs no third network.
+    """
+    heights = [float(problem.objective(one)) for one in (first, last, optimum)]
+    if min(heights[:2]) <= heights[2]:
+        return level(problem, first, last)
     return [
         *monotone(problem, first, optimum),
         *backwards(monotone(problem, last, optimum)),

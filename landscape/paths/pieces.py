@@ -73,11 +73,11 @@ class Piece(ABC):
 
     def allowance(self, problem: Problem, minus: tuple[float, float] = NO_LINE) -> float:
         """Return a bound of the rounding of the objective at the ends of a convex piece."""
-        ends = [_rounding(problem, one) for one in (self.start, self.end)]
+        ends = [rounding(problem, one) for one in (self.start, self.end)]
         return max(ends) + 4 * EPSILON * max(map(abs, minus))
 
 
-def _rounding(problem: Problem, network: Parameters) -> float:
+def rounding(problem: Problem, network: Parameters) -> float:
     """Return a bound of the rounding of one network's objective, to first order, twice over."""
     design = problem.design
     hidden, output = network["hidden"].numpy(), network["output"].numpy()
