@@ -59,13 +59,14 @@ def test_rules_follow_torch(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("width", [1, 5, 64])
-def test_a_network_does_not_depend_on_other_seeds_to_the_last_bit(name, width):
+def test_a_network_does_not_depend_on_other_seeds(name, width):
+    """Up to rounding: products of a batch may be rounded by where a matrix lies in memory."""
     problem = planted(50, 3)
     alone = train(problem, width, [7], name, 30)
     together = train(problem, width, [*range(3, 7), 7, *range(8, 33)], name, 30)
     for key, value in alone.parameters.items():
-        torch.testing.assert_close(together.parameters[key][4], value[0], rtol=0, atol=0)
-    assert together.objectives[4] == pytest.approx(alone.objectives[0], rel=1e-14)
+        torch.testing.assert_close(together.parameters[key][4], value[0], rtol=1e-10, atol=1e-12)
+    assert together.objectives[4] == pytest.approx(alone.objectives[0], rel=1e-12)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -56,9 +56,9 @@ def train(
     Args:
         problem: what is trained.
         width: neurons, or several widths.
-        seeds: one network a seed and width; a network depends on its own seed and width only
-            (bit for bit among equal widths; padding by other widths changes rounding, which
-            L-BFGS amplifies).
+        seeds: one network a seed and width; a network depends on its own seed and width only,
+            up to rounding (of padding, and of where a matrix lies in memory), which L-BFGS
+            amplifies.
         optimizer: "sgd", "momentum", "adam", "adamw", "muon" or "lbfgs" (full batch only).
         steps: gradient steps.
         learning_rate: peak rate (L-BFGS searches for its own).  The default of sgd and momentum
