@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import cvxpy
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from scipy.optimize import linprog
 
 from landscape import arrangements, solve
 from landscape.architectures import GatedReLU, TwoLayer
+from landscape.bounds import beta_max, residual
 from landscape.errors import BadInput, NotConverged
 from landscape.optimal_set import OptimalSet, Polytope
 from landscape.problem import Problem
@@ -254,6 +256,70 @@ def test_real_and_planted_data_have_one_optimum():
     assert searched.directions == pytest.approx(optima.directions[order], abs=1e-6)
 
 
+def noise(n, d, seed=0, beta=0.02, **options):
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    return Problem(X, y, beta, **options)
+
+
+@pytest.mark.parametrize("bias", ["none", "penalised"])
+@pytest.mark.parametrize("n", [20, 25])
+def test_small_beta_makes_a_family_of_networks_that_are_one_function(bias, n):
+    """In general position: no symmetry of the data takes part."""
+    d = 2 if bias == "none" else 1
+    problem = noise(n, d, architecture=TwoLayer(bias))
+    optima = optima_of(problem)
+    pairs, p = len(optima.signs) / 2, problem.design.shape[1]
+    assert np.abs(problem.design.T @ residual(optima.solution.point)).max() < 1e-10
+    apart = np.linalg.norm(optima.directions[:, None] + optima.directions, axis=2)
+    assert apart.min(axis=1).max() < 1e-7  # every direction comes with its opposite
+    assert pairs > p and optima.polytope.rank == pairs + p
+    assert not optima.unique and optima.one_function
+    assert optima.m_star == optima.M_star == pairs + p
+    assert optima.connected_width == pairs + p + 1 < optima.theorem_width
+    at = 10 * np.random.default_rng(1).standard_normal((200, d))
+    outputs = optima.outputs(at) @ optima.vertices.T
+    assert np.ptp(outputs, axis=1).max() < 1e-8 * np.abs(outputs).max()
+    assert np.ptp(optima.vertices, axis=0).max() > 0.01 * optima.vertices.max()
+
+
+def test_that_family_is_the_optimum_with_absolute_values_and_a_free_linear_part():
+    """Clarabel on another program: (x)_+ = ½|x| + ½x, and the linear part costs nothing."""
+    problem = noise(20, 2)
+    v, terms, cost, held = cvxpy.Variable(2), [], [], []
+    for mask in np.asarray(arrangements.enumerate(problem.X)):
+        signed = (2.0 * mask - 1)[:, None] * problem.X
+        for sign in (1, -1):
+            u = cvxpy.Variable(2)
+            terms.append(sign * signed @ u / 2)
+            cost.append(cvxpy.norm(u))
+            held.append(signed @ u >= 0)
+    rest = sum(terms) + problem.X @ v - problem.y
+    free = cvxpy.Problem(
+        cvxpy.Minimize(cvxpy.sum_squares(rest) / 2 + problem.beta * sum(cost)), held
+    )
+    optimum = free.solve(solver=cvxpy.CLARABEL)
+    assert optimum == pytest.approx(solve(problem, tolerance=1e-8).objective, rel=1e-7)
+    # At a large β the linear part is not free.
+    large = problem.replace(beta=0.5 * beta_max(problem))
+    free = cvxpy.Problem(
+        cvxpy.Minimize(cvxpy.sum_squares(rest) / 2 + large.beta * sum(cost)), held
+    )
+    assert free.solve(solver=cvxpy.CLARABEL) < 0.99 * solve(large, tolerance=1e-8).objective
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [toy(), kgon(3), kgon(4), kgon(6), kgon(8), kgon(10), cube(), square_with_bias(),
+     kgon(4, architecture=GatedReLU()), kgon(6, architecture=GatedReLU("penalised"))],
+)  # fmt: skip
+def test_one_function_is_what_outputs_say(problem):
+    optima = optima_of(problem)
+    at = 5 * np.random.default_rng(0).standard_normal((2000, problem.X.shape[1]))
+    spread = np.ptp(optima.outputs(at) @ optima.vertices.T, axis=1).max()
+    assert optima.one_function == (spread < 1e-8)
+
+
 def test_the_zero_network_is_a_set_of_one():
     optima = optima_of(kgon(4, beta=2.0))
     assert optima.unique and (optima.m_star, optima.M_star) == (0, 0)
@@ -271,6 +337,11 @@ def test_a_huge_polytope_says_what_is_known():
     low, high = optima.M_star_bounds
     assert low <= 9 <= high
     assert not optima.unique
+    assert not optima.one_function
+    low, high = optima.connected_bounds
+    assert low <= 10 <= high
+    with pytest.raises(BadInput, match="connected_width is only known to lie between"):
+        _ = optima.connected_width
     for refused in (lambda: optima.edges, lambda: optima.components(9)):
         with pytest.raises(BadInput, match="more than 50 rays"):
             refused()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.linalg import null_space
 from scipy.optimize import nnls
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import shortest_path
@@ -16,8 +17,8 @@ from landscape.architectures.base import ConvexPoint
 from landscape.bounds import EXACT, GIVEN, residual
 from landscape.errors import BadInput, NotConverged
 from landscape.network import Network
-from landscape.optimal_set.directions import NEAR, Directions, by_search, of_program
-from landscape.optimal_set.polytope import ZERO, Polytope
+from landscape.optimal_set.directions import NEAR, SAME, Directions, by_search, of_program
+from landscape.optimal_set.polytope import RANK, ZERO, Polytope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +94,7 @@ class OptimalSet:
         nu = residual(solution.point)
         found = self._directions(nu, patterns, limit, seed)
         self.directions, self.signs, self.masks = found.units, found.signs, found.masks
+        self._gates = found.gates
         self.spread, self.separation = found.spread, 1.0 - found.below
         if self.spread > NEAR:
             raise NotConverged(
@@ -178,6 +180,36 @@ class OptimalSet:
         return self.polytope.unique
 
     @property
+    def one_function(self) -> bool:
+        r"""Whether all optimal networks are one function, at every input.
+
+        With gates :math:`g_k` (of plain neurons: :math:`ū_k`) two optima differ by
+        :math:`\sum_k t_k s_k 1[x^⊤g_k ≥ 0]\, x^⊤ū_k` with At = 0.  That is zero everywhere iff
+        its jumps in slope, :math:`\sum_k ± t_k s_k ū_k` over the gates of one hyperplane, and the
+        mean of its two sides over all of them, vanish.  Real data at small β have many optimal
+        networks that are one function: once d independent pairs ±ū_k are optimal, X^⊤ν* = 0, every
+        direction comes with its opposite, and :math:`(x^⊤ū)_+ - (-x^⊤ū)_+` is linear.
+        """
+        used = self.polytope.used
+        null = null_space(self.polytope.equations[0][:, used], RANK)
+        weights = self.signs[used] / self.polytope.scales[used]
+        blocks, gates = weights[:, None] * self.directions[used], self._gates[used]
+        gates = gates / np.linalg.norm(gates, axis=1)[:, None]
+        inputs = gates[:, : self.problem.X.shape[1]]  # a gate of the bias alone never switches
+        switching = np.linalg.norm(inputs, axis=1) > SAME
+        share = np.where(switching, 0.5, self.masks[used].all(axis=1))
+        changes, left = [share[:, None] * blocks], list(np.flatnonzero(switching))
+        while left:
+            apart = [np.linalg.norm(gates[left] - s * gates[left[0]], axis=1) for s in (1, -1)]
+            side = np.where(apart[0] <= SAME, 1.0, np.where(apart[1] <= SAME, -1.0, 0.0))
+            jump = np.zeros_like(blocks)
+            jump[left] = side[:, None] * blocks[left]
+            changes.append(jump)
+            left = [k for k, s in zip(left, side, strict=True) if s == 0]
+        worst = max(float(np.abs(null.T @ one).max(initial=0.0)) for one in changes)
+        return worst <= CARRIED * float(np.abs(blocks).max(initial=1.0))
+
+    @property
     def m_star_bounds(self) -> tuple[int, int]:
         """Bounds of the fewest neurons of an optimal network, equal where known."""
         if self.polytope.complete:
@@ -239,12 +271,25 @@ class OptimalSet:
         return min(self.m_star + self.M_star, len(self.problem.y) + 1)
 
     @property
-    def connected_width(self) -> int:
-        """Width from which on the set is connected, by counting."""
+    def connected_bounds(self) -> tuple[int, int]:
+        """Bounds of the width from which on the set is connected, equal where known.
+
+        By counting if all vertices are known.  Otherwise: two adjacent vertices use at most
+        rank + 1 directions together, so that width is enough; and at width m* ≥ 2 there are
+        several relabellings of isolated points.
+        """
+        if not self.polytope.complete:
+            least = self.m_star_bounds[0]
+            return least + (least > 1), self.polytope.rank + 1
         width = self.theorem_width
         while width > max(self.m_star, 1) and sum(self.components(width - 1)) == 1:
             width -= 1
-        return width
+        return width, width
+
+    @property
+    def connected_width(self) -> int:
+        """Width from which on the set is connected."""
+        return self._known("connected_width", self.connected_bounds)
 
     def route(self, first: Floats, last: Floats, width: int) -> Floats:
         """Return points of the set from one to another; straight lines between them stay in it.
