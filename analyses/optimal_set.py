@@ -7,7 +7,9 @@ those of more than one point, and isolated points (networks with labelled neuron
 neurons gives m! of them at width m).  The theorem's width, min(m* + M*, n + 1), stands beside the
 width from which on counting finds the set connected.  The fits agree on the data; elsewhere optimal
 networks differ, by at most the range drawn: a linear function's range over a polytope is attained
-at vertices, so it is exact.
+at vertices, so it is exact.  Real data are solved at two β: at the smaller one the optimal networks
+are many, and one function at every input (``one_function`` decides it, from the bends of all
+neurons), so that their held-out errors (``test_least``, ``test_most``) agree.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from analyses import sweep
 from landscape import figures, solve
 from landscape.optimal_set import OptimalSet
 from landscape.solvers import generation
+from landscape.sparsity import error
 
-VERSIONS = {"optimal_set": 1, "generation": generation.VERSION}
+VERSIONS = {"optimal_set": 2, "generation": generation.VERSION}
 SUMMARY = (
     "data", "n", "d", "beta", "optimum", "relative_gap", "scope", "directions", "rank", "vertices",
-    "edges", "m_star", "M_star", "theorem_width", "connected_width", "unique", "spread",
-    "separation", "largest_range",
+    "edges", "m_star", "M_star", "theorem_width", "connected_width", "unique", "dimension",
+    "one_function", "test_least", "test_most", "spread", "separation", "largest_range",
 )  # fmt: skip
 SHOWN, MOST = 4, 30
 """How many sets are drawn in a plane, of how many vertices at most."""
@@ -42,6 +45,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     widths = np.arange(optima.m_star_bounds[0], len(problem.y) + 3) if whole else np.zeros(0, int)
     counts = [optima.components(int(width)) for width in widths]
     ranges = _ranges(problem, optima, cfg) if problem.X.shape[1] == 2 else {}
+    errors = _errors(sample, problem, optima)
     row = {
         **sweep.described(sample, problem),
         "optimum": solution.objective,
@@ -57,6 +61,10 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "theorem_width": optima.theorem_width if whole else None,
         "connected_width": optima.connected_width if whole else None,
         "unique": optima.unique,
+        "dimension": optima.polytope.dimension,
+        "one_function": optima.one_function,
+        "test_least": float(errors.min()) if len(errors) else None,
+        "test_most": float(errors.max()) if len(errors) else None,
         "spread": optima.spread,
         "separation": optima.separation,
         "largest_range": float(ranges["range"].max()) if ranges else None,
@@ -70,6 +78,17 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         **ranges,
     }
     return row, arrays
+
+
+def _errors(sample: Any, problem: Any, optima: OptimalSet) -> np.ndarray:
+    """Return held-out errors of the known vertices, the mean of them, and the best member."""
+    if not len(sample.X_test):
+        return np.zeros(0)
+    members = [*optima.vertices, optima.most(), optima.best(sample.X_test, sample.y_test)]
+    chosen = members[:: max(1, len(members) // 50)] + members[-2:]
+    return np.array(
+        [error(problem, optima.network(c), sample.X_test, sample.y_test) for c in chosen]
+    )
 
 
 def _ranges(problem: Any, optima: OptimalSet, cfg: Any) -> dict[str, np.ndarray]:

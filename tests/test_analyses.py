@@ -13,9 +13,9 @@ from landscape import figures
 from landscape.store import Store
 
 NAMES = (
-    "interpolators", "landscape_slices", "optimal_set", "optimizers", "path_connectivity",
-    "pattern_sampling", "regularisation_path", "scaling", "solver_race", "spurious_minima",
-    "stationary_points", "trajectories",
+    "interpolators", "landscape_slices", "neuron_sparsity", "optimal_set", "optimizers",
+    "path_connectivity", "pattern_sampling", "regularisation_path", "scaling", "solver_race",
+    "spurious_minima", "stationary_points", "trajectories",
 )  # fmt: skip
 
 
@@ -290,3 +290,38 @@ def test_the_derivative_of_the_path_is_the_penalty(smoke):
     assert (np.diff(arrays["betas"]) < 0).all() and arrays["neurons"][0] == 0
     assert (arrays["neurons"] <= row["n"]).all()
     assert drawn["regularisation_path"].axes[0].get_xlim()[0] > arrays["betas"][0]
+
+
+def test_counts_of_neurons_and_what_pruning_costs(smoke):
+    table, store, drawn = smoke["neuron_sparsity"]
+    rows = table.set_index("against")
+    assert (rows["minimal"] == rows["rank"]).all() and (rows["minimal"] <= rows["n"]).all()
+    known = rows["m_star"].notna()
+    assert known.any()
+    minimal, least, most = (rows[known][k] for k in ("minimal", "m_star", "M_star"))
+    assert ((least <= minimal) & (minimal <= most)).all()
+    arrays = store.arrays(rows.loc["beta", "key"])
+    counts = arrays["counts_adam"]  # (tolerances, betas, seeds)
+    assert (np.diff(counts, axis=0) <= 0).all() and counts.max() <= 8  # the width of training
+    assert (arrays["excess_adam"] >= -1e-12).all()
+    assert counts.shape[1] == len(arrays["at"]) == len(arrays["minimal"])
+    training = store.arrays(rows.loc["training", "key"])
+    assert (training["counts_adam"][0, 0] == 8).all()  # before the first step all are in use
+    pruned = store.arrays(rows.loc["pruning", "key"])
+    left, excess = pruned["optimal_corrected_neurons"], pruned["optimal_corrected_excess"]
+    assert excess[left >= rows.loc["pruning", "minimal"]].max() <= 1e-8
+    assert (excess[left < rows.loc["pruning", "minimal"]] > 1e-6).all()
+    for baseline in ("magnitude", "gradient", "activation", "random"):
+        corrected, plain = (pruned[f"{baseline}{k}_excess"] for k in ("_corrected", ""))
+        assert (corrected <= plain + 1e-9).all() and plain.max() > 1e-3
+    # The last panels: pruning, each curve down to no neurons.
+    line = drawn["neuron_sparsity_pruning"].axes[0].lines[0]
+    assert line.get_xdata()[-1] == 0
+
+
+def test_counts_along_training_are_those_of_the_last_snapshot():
+    from analyses.neuron_sparsity import _on
+
+    counts = np.array([[5, 4, 2]])
+    found = _on(np.array([0.0, 0.4, 3.0, 9.9, 10.0]), np.array([0, 3, 10]), counts)
+    assert found.tolist() == [[5, 5, 4, 2, 2]]

@@ -302,9 +302,7 @@ def test_that_family_is_the_optimum_with_absolute_values_and_a_free_linear_part(
     assert optimum == pytest.approx(solve(problem, tolerance=1e-8).objective, rel=1e-7)
     # At a large β the linear part is not free.
     large = problem.replace(beta=0.5 * beta_max(problem))
-    free = cvxpy.Problem(
-        cvxpy.Minimize(cvxpy.sum_squares(rest) / 2 + large.beta * sum(cost)), held
-    )
+    free = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(rest) / 2 + large.beta * sum(cost)), held)
     assert free.solve(solver=cvxpy.CLARABEL) < 0.99 * solve(large, tolerance=1e-8).objective
 
 

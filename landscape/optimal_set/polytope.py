@@ -44,13 +44,13 @@ class Polytope:
         columns: A, shape (n, K), no column zero.
         target: b, shape (n,).
         limit: most rays in any step of the enumeration.
-        seconds: most time for it.
+        seconds: most time for it, and for the search for the fewest positive coefficients.
     """
 
     columns: Floats
     target: Floats
     limit: int = 20_000
-    seconds: float = 60.0
+    seconds: float = 30.0
 
     @property
     def size(self) -> int:
@@ -195,12 +195,17 @@ class Polytope:
         return np.greater(tops * self.scales, ZERO)
 
     @property
+    def dimension(self) -> int:
+        """The dimension of the polytope: dependences among the columns in use."""
+        rows = self.equations[0][:, self.used]
+        return rows.shape[1] - (int(np.linalg.matrix_rank(rows, RANK)) if rows.size else 0)
+
+    @property
     def unique(self) -> bool:
         """Whether the polytope is one point: the columns in use are linearly independent."""
-        rows = self.equations[0][:, self.used]
-        return not rows.shape[1] or int(np.linalg.matrix_rank(rows, RANK)) == rows.shape[1]
+        return self.dimension == 0
 
-    def fewest(self, seconds: float = 30.0) -> tuple[int, int]:
+    def fewest(self) -> tuple[int, int]:
         """Bound the fewest positive coefficients of any point, by mixed-integer programming.
 
         Returns:
@@ -219,7 +224,7 @@ class Polytope:
             b_eq=r,
             bounds=[(0.0, None)] * K + [(0.0, 1.0)] * K,
             integrality=np.r_[np.zeros(K), np.ones(K)],
-            options={"time_limit": seconds},
+            options={"time_limit": self.seconds},
             method="highs",
         )
         lower = max(1, int(np.ceil((getattr(solved, "mip_dual_bound", None) or 1.0) - 1e-6)))

@@ -53,7 +53,7 @@ class OptimalSet:
         limit: patterns up to which directions are found by pricing every one of them; beyond,
             or where branch and bound proved the solution without a list, they are sought by
             climbs, and ``listed`` is False.
-        rays, seconds: limits of the enumeration of vertices (see `Polytope`).
+        rays, seconds: limits of the searches for vertices (see `Polytope`).
         seed: of the climbs.
 
     Attributes:
@@ -85,7 +85,7 @@ class OptimalSet:
         patterns: Arrangements | None = None,
         limit: int = 200_000,
         rays: int = 20_000,
-        seconds: float = 60.0,
+        seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
         problem = self.problem = solution.problem
