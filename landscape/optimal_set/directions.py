@@ -77,7 +77,7 @@ def of_program(program: Program, nu: Floats) -> Directions:
             signs[kept[near]],
             program.atoms.masks[index],
             program.patterns.gates[index],
-            *_clear(np.array(ratios)),
+            *clear(np.array(ratios)),
         )
     return _distinct(program.atoms.design, found, signs[kept], np.array(ratios))
 
@@ -120,10 +120,10 @@ def _distinct(design: Floats, units: Floats, signs: Floats, ratios: Floats) -> D
     values = units @ design.T
     lengths = np.linalg.norm(design, axis=1)
     values[np.abs(values) <= SAME * lengths] = 0.0
-    return Directions(units, signs[kept], values >= 0, units, *_clear(ratios))
+    return Directions(units, signs[kept], values >= 0, units, *clear(ratios))
 
 
-def _clear(ratios: Floats) -> tuple[float, float]:
+def clear(ratios: Floats) -> tuple[float, float]:
     """Return how far the prices that count are from β, and the largest that does not."""
     near = ratios >= 1.0 - NEAR
     spread = float(np.abs(ratios[near] - 1.0).max(initial=0.0))

@@ -17,8 +17,10 @@ from landscape.architectures.base import ConvexPoint
 from landscape.bounds import EXACT, GIVEN, residual
 from landscape.errors import BadInput, NotConverged
 from landscape.network import Network
-from landscape.optimal_set.directions import NEAR, SAME, Directions, by_search, of_program
+from landscape.optimal_set.directions import NEAR, Directions, by_search, of_program
+from landscape.optimal_set.functions import vanish
 from landscape.optimal_set.polytope import RANK, ZERO, Polytope
+from landscape.optimal_set.ramps import at_samples, of_ramps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +61,9 @@ class OptimalSet:
     Attributes:
         directions: unit blocks ū_k of price β, shape (K, p), with ``signs`` (K,).
         features: what each adds to the fit, A, shape (n, K).
-        polytope: {c ≥ 0 : Ac = ŷ}.
+        polytope: {c ≥ 0 : Ac = ŷ}; with a free output bias of A and ŷ without their means.
+        offset: what outputs have beside those of directions: the mean of ŷ, or 0 without a free
+            output bias.
         scope: of the solution.
         listed: whether every pattern in scope was priced to find the directions.
         spread, separation: how far prices that count as β are from it (relative), and how far
@@ -67,7 +71,9 @@ class OptimalSet:
 
     Raises:
         BadInput: where the set is no such polytope: a loss that is not strictly convex (optima
-            differ in their fit), several outputs (the set is not polyhedral), a free bias.
+            differ in their fit), several outputs (the set is not polyhedral), a free bias with
+            several inputs (with one it is a Lasso over ramps, see `landscape.optimal_set.ramps`:
+            networks are those with kinks at samples, to which `coefficients` brings others).
         NotConverged: if the directions found do not carry the fit.
 
     Example:
@@ -93,28 +99,30 @@ class OptimalSet:
         self._check()
         nu = residual(solution.point)
         found = self._directions(nu, patterns, limit, seed)
-        self.directions, self.signs, self.masks = found.units, found.signs, found.masks
-        self._gates = found.gates
+        self.directions, self.signs = found.units, found.signs
+        self.masks, self._gates = found.masks, found.gates
         self.spread, self.separation = found.spread, 1.0 - found.below
         if self.spread > NEAR:
             raise NotConverged(
-                f"A direction prices {self.spread:.1e} above β, relatively: the dual point is not "
-                "accurate enough to tell which directions are optimal. Solve with a smaller "
-                "tolerance."
+                f"A direction prices {self.spread:.1e} above β, relatively: the dual point is too "
+                "rough to tell which directions are optimal. Solve with a smaller tolerance."
             )
         every = arrangements.Arrangements.from_bool(self.masks, found.gates)
         self.program = problem.architecture.program(problem, every, self.signs)
         self.features = self._features()
         fit = solution.point.program.fit(solution.point.theta, solution.point.constant)
-        c, rest = nnls(self.features, fit) if len(self.signs) else (np.zeros(0), 0.0)
-        if rest > CARRIED * float(np.linalg.norm(fit)) or (not len(c) and fit.any()):
+        # A free output bias takes up the mean of every feature, and of the fit.
+        self._means = self.features.mean(axis=0) * self._ramps
+        self.offset = float(fit.mean()) * self._ramps
+        varying, aim = self.features - self._means, fit - self.offset
+        c, rest = nnls(varying, aim) if len(self.signs) else (np.zeros(0), np.linalg.norm(aim))
+        if rest > CARRIED * float(np.linalg.norm(fit)):
             raise NotConverged(
                 f"The {len(self.signs)} directions of price β leave {rest:.1e} of the fit: the "
-                "dual point is not accurate enough, or directions are missing. Solve with a "
-                "smaller tolerance, or raise limit."
+                "dual point is too rough, or limit too low. Solve with a smaller tolerance."
             )
-        self.fit = self.features @ c
-        self.polytope = Polytope(self.features, self.fit, rays, seconds)
+        self.fit = varying @ c + self.offset
+        self.polytope = Polytope(varying, varying @ c, rays, seconds)
 
     def _check(self) -> None:
         """Refuse problems whose optimal set is not the polytope of the theorem."""
@@ -129,19 +137,22 @@ class OptimalSet:
                 f"solution has the {problem.loss.name} loss, which is not strictly convex: its "
                 "optima differ in their fit. Use squared or logistic."
             )
-        if (
-            not problem.architecture.penalised(problem).all()
-            or getattr(problem.architecture, "bias", "none") == "free"
-        ):
+        free = not problem.architecture.penalised(problem).all()
+        self._ramps = free and problem.X.shape[1] == 1
+        if getattr(problem.architecture, "bias", "none") == "free" and not self._ramps:
             raise BadInput(
                 "solution has a free bias: a neuron open on all samples can be shifted against the "
-                "output bias, so optimal directions are not finitely many. Use bias='penalised'."
+                "output bias, so optimal directions are not finitely many. Use bias='penalised', "
+                "or a two-layer network with one input."
             )
 
     def _directions(
         self, nu: Floats, patterns: Arrangements | None, limit: int, seed: int
     ) -> Directions:
         problem, point = self.problem, self.solution.point
+        if self._ramps:
+            self.listed = True
+            return of_ramps(problem, nu)
         rank = int(np.linalg.matrix_rank(problem.design))
         count = arrangements.count(len(problem.y), rank)
         self.listed = True
@@ -183,31 +194,17 @@ class OptimalSet:
     def one_function(self) -> bool:
         r"""Whether all optimal networks are one function, at every input.
 
-        With gates :math:`g_k` (of plain neurons: :math:`ū_k`) two optima differ by
-        :math:`\sum_k t_k s_k 1[x^⊤g_k ≥ 0]\, x^⊤ū_k` with At = 0.  That is zero everywhere iff
-        its jumps in slope, :math:`\sum_k ± t_k s_k ū_k` over the gates of one hyperplane, and the
-        mean of its two sides over all of them, vanish.  Real data at small β have many optimal
-        networks that are one function: once d independent pairs ±ū_k are optimal, X^⊤ν* = 0, every
-        direction comes with its opposite, and :math:`(x^⊤ū)_+ - (-x^⊤ū)_+` is linear.
+        At small β they usually are many networks and one function: once p independent pairs ±ū_k
+        are optimal, :math:`X^⊤ν^* = 0`, so every direction comes with its opposite, and
+        :math:`(x^⊤ū)_+ - (-x^⊤ū)_+` is linear: only sums of those are determined.
         """
         used = self.polytope.used
         null = null_space(self.polytope.equations[0][:, used], RANK)
         weights = self.signs[used] / self.polytope.scales[used]
-        blocks, gates = weights[:, None] * self.directions[used], self._gates[used]
-        gates = gates / np.linalg.norm(gates, axis=1)[:, None]
-        inputs = gates[:, : self.problem.X.shape[1]]  # a gate of the bias alone never switches
-        switching = np.linalg.norm(inputs, axis=1) > SAME
-        share = np.where(switching, 0.5, self.masks[used].all(axis=1))
-        changes, left = [share[:, None] * blocks], list(np.flatnonzero(switching))
-        while left:
-            apart = [np.linalg.norm(gates[left] - s * gates[left[0]], axis=1) for s in (1, -1)]
-            side = np.where(apart[0] <= SAME, 1.0, np.where(apart[1] <= SAME, -1.0, 0.0))
-            jump = np.zeros_like(blocks)
-            jump[left] = side[:, None] * blocks[left]
-            changes.append(jump)
-            left = [k for k, s in zip(left, side, strict=True) if s == 0]
-        worst = max(float(np.abs(null.T @ one).max(initial=0.0)) for one in changes)
-        return worst <= CARRIED * float(np.abs(blocks).max(initial=1.0))
+        blocks = weights[:, None] * self.directions[used]
+        shifts = -self._means[used] / self.polytope.scales[used]
+        inputs = self.problem.X.shape[1]
+        return vanish(null, blocks, self._gates[used], shifts, inputs, CARRIED)
 
     @property
     def m_star_bounds(self) -> tuple[int, int]:
@@ -255,6 +252,11 @@ class OptimalSet:
             raise BadInput(
                 f"architecture {self.problem.architecture.label} has fixed gates: its networks "
                 "have no width to vary. The polytope itself is connected."
+            )
+        if self._ramps:
+            raise BadInput(
+                "components: with a free bias kinks move between samples at no cost; only the "
+                "networks with kinks at samples are a polytope, which is connected."
             )
         if not self.polytope.complete:
             raise BadInput(f"components need all vertices. {self.polytope.status}")
@@ -336,15 +338,19 @@ class OptimalSet:
     def point(self, coefficients: Floats) -> ConvexPoint:
         """Return the optimum with coefficients c (K,) as a point of the convex program."""
         c = np.asarray(coefficients, dtype=np.float64)
-        size = float(np.linalg.norm(self.fit))
         if c.shape != (len(self.signs),) or not (c >= 0).all():
             raise BadInput(f"coefficients must be non-negative, one of {len(self.signs)} each.")
-        if float(np.linalg.norm(self.features @ c - self.fit)) > CARRIED * size:
+        if not self._carries(c, CARRIED):
             raise BadInput(
                 "coefficients do not give the optimal fit: they are no point of the set."
             )
-        constant = self.program.zero()[1]
+        constant = self.program.zero()[1] + self.offset - self._means @ c
         return ConvexPoint(self.program, c[:, None] * self.directions, constant)
+
+    def _carries(self, c: Floats, tolerance: float) -> bool:
+        """Return whether coefficients give the optimal fit, relatively."""
+        fit = (self.features - self._means) @ c + self.offset
+        return bool(np.linalg.norm(fit - self.fit) <= tolerance * np.linalg.norm(self.fit))
 
     def network(self, coefficients: Floats) -> Network:
         """Return the balanced network of coefficients c (K,), one neuron a positive entry."""
@@ -367,14 +373,17 @@ class OptimalSet:
         for theta, sign, size, mask in blocks:
             if size <= ZERO * sizes.max():
                 continue
-            apart = np.linalg.norm(self.directions - theta / size, axis=1)
-            apart[self.signs != sign] = np.inf
-            if point.program.cones is None:  # a gate's pattern is not that of its weights
-                apart[(self.masks != mask).any(axis=1)] = np.inf
-            if not len(apart) or apart.min() > 1e-4:
-                raise BadInput("network has a neuron whose direction no optimal network has.")
-            c[int(apart.argmin())] += size
-        if float(np.linalg.norm(self.features @ c - self.fit)) > 1e-4 * np.linalg.norm(self.fit):
+            unit = theta / size
+            for share, part in at_samples(self.problem, unit) if self._ramps else [(1.0, unit)]:
+                apart = np.linalg.norm(self.directions - part, axis=1)
+                apart[self.signs != sign] = np.inf
+                if point.program.cones is None:  # a gate's pattern is not that of its weights
+                    apart[(self.masks != mask).any(axis=1)] = np.inf
+                if len(apart) and apart.min() <= 1e-4:
+                    c[int(apart.argmin())] += share * size
+                elif share > 1e-4:
+                    raise BadInput("network has a neuron whose direction no optimal network has.")
+        if not self._carries(c, 1e-4):
             raise BadInput("network has another fit than the optimal networks.")
         return c
 
@@ -383,7 +392,7 @@ class OptimalSet:
         return self.vertices[0]
 
     def most(self) -> Floats:
-        """Return coefficients that use every direction that any optimal network uses."""
+        """Return coefficients that use every direction in use at a known vertex."""
         return self.vertices.mean(axis=0)
 
     def smallest(self) -> Floats:
@@ -394,14 +403,20 @@ class OptimalSet:
 
     def largest_l1(self) -> Floats:
         """Return the coefficients of largest Σ‖u‖₁ (their max-ℓ1 member), a vertex."""
-        return self.polytope.largest(np.abs(self.directions).sum(axis=1))[1]
+        counted = self.problem.architecture.penalised(self.problem)
+        return self.polytope.largest(np.abs(self.directions[:, counted]).sum(axis=1))[1]
 
     def outputs(self, X: Floats) -> Floats:
-        """Return what each direction adds to the outputs at new inputs X (N, d), shape (N, K)."""
+        """Return what each direction adds to the outputs at new inputs X (N, d), shape (N, K).
+
+        Outputs of the network of coefficients c are these times c, plus `offset`.
+        """
         architecture, columns = self.problem.architecture, [np.zeros((len(X), 0))]
         for k in range(len(self.signs)):
             alone = ConvexPoint(
-                self.program.take(np.array([k])), self.directions[k : k + 1], self.program.zero()[1]
+                self.program.take(np.array([k])),
+                self.directions[k : k + 1],
+                self.program.zero()[1] - self._means[k],
             )
             network = Network(architecture, architecture.lower(alone))
             with torch.no_grad():
@@ -416,7 +431,7 @@ class OptimalSet:
             y: their targets, shape (N,).
         """
         outputs, loss = self.outputs(X), self.problem.loss
-        return self._minimiser(lambda c: loss.expression(outputs @ c, loss.check(y)))
+        return self._minimiser(lambda c: loss.expression(outputs @ c + self.offset, loss.check(y)))
 
     def _minimiser(self, objective: Callable[[Any], Any]) -> Floats:
         """Return the point of the polytope that minimises a convex function of c (Clarabel)."""
