@@ -3,14 +3,15 @@
 Every barrier is the largest objective anywhere on a path above its higher end: a bound that covers
 each network of the path, rounding included, divided by the certified floor of the objective.
 
-*Optima* (symmetric data): at every width the components of the set of optimal networks are counted,
-pairs of its vertices in one component are joined within the set, where the barrier is zero, and
-others by the best path found: an upper bound of a barrier that is positive, because the count puts
-them into different components.  *Trained* networks of one width are joined in pairs: straight,
-aligned (balanced, best permutation), along trained curves, and by the constructive paths of the
-theory, which have no barrier and say how many neurons that takes (at most 2n, or n + m*: Wang,
-Lacotte & Pilanci 2022).  Between optimisers a barrier of zero may only say that one end, where slow
-training stopped, is higher than all of the path.
+*Optima* (symmetric data): at every width the components of the set of optimal networks are counted.
+Each is walked through from vertex to vertex (``walked`` of them, rising by ``largest_walk``); pairs
+of vertices in one component are joined within the set, where the barrier is zero, and others by the
+best path found: an upper bound of a barrier that is positive, because the count puts them into
+different components.  *Trained* networks of one width are joined in pairs: straight, aligned
+(balanced, best permutation), along trained curves, and by the constructive paths of the theory,
+which have no barrier and say how many neurons that takes (at most 2n, or n + m*: Wang, Lacotte &
+Pilanci 2022).  Between optimisers a barrier of zero may only say that one end, where slow training
+stopped, is higher than all of the path.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from landscape.solvers import generation
 from landscape.training import batched
 
 VERSIONS = {
+    "path_connectivity": 2,
     "paths": paths.VERSION,
     "train": batched.VERSION,
     "generation": generation.VERSION,
@@ -36,7 +38,8 @@ VERSIONS = {
 SUMMARY = (
     "ends", "data", "n", "d", "beta", "optimum", "scope", "m_star", "connected_width",
     "theorem_width", "widest_straight", "widest_aligned", "widest_bezier", "widest_polygon",
-    "largest_constructive", "most_neurons", "largest_within", "least_between",
+    "largest_constructive", "most_neurons", "walked", "largest_walk", "largest_within",
+    "least_between",
 )  # fmt: skip
 CURVES = ("straight", "aligned", "bezier", "polygon")
 PROVED = ("level", "valley")
@@ -97,11 +100,14 @@ def _optima(solution: Any, cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarr
                            for m in CURVES)  # fmt: skip
             barriers[w, i, j] = barriers[w, j, i] = best / solution.certificate.dual
             same[w, j, i] = same[w, i, j]
+    walks = [_walk(problem, optima, width, cfg.ends) for width in widths.tolist()]
     between = barriers[~same & np.isfinite(barriers)]
     found = {
         "m_star": optima.m_star,
         "connected_width": optima.connected_width,
         "theorem_width": optima.theorem_width,
+        "walked": sum(len(found) for found in walks),
+        "largest_walk": max([0.0, *itertools.chain(*walks)]) / solution.certificate.dual,
         "largest_within": float(np.max(barriers[same], initial=0.0)),
         "least_between": float(between.min()) if len(between) else None,
     }
@@ -113,6 +119,23 @@ def _optima(solution: Any, cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarr
         "sizes": (optima.vertices[chosen] > 0).sum(axis=1),
     }
     return found, arrays
+
+
+def _walk(problem: Any, optima: OptimalSet, width: int, most: int) -> list[float]:
+    """Walk through each component of more than one point at a width: its largest barrier.
+
+    Through its vertices one after another, at most so many; that the objective nowhere rises is
+    certified path by path.
+    """
+    found = []
+    for members in optima.members(width):
+        stops = [optima.network(optima.vertices[i]) for i in members[:most]]
+        paths_ = [
+            connect(problem, a, b, "optimal", optima=optima, width=width)
+            for a, b in itertools.pairwise(stops)
+        ]
+        found.append(max([path.barrier for path in paths_], default=0.0))
+    return found
 
 
 def _apart(vertices: np.ndarray, count: int) -> list[int]:

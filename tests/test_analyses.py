@@ -273,6 +273,8 @@ def test_barriers_are_zero_within_components_and_by_the_theory(smoke):
     trained = store.arrays(rows.loc["trained", "key"])
     assert trained["barriers"].shape == (6, 1, 1)
     assert trained["barriers"][4:].max() <= 1e-9 < trained["barriers"][0].min()
+    optima = table[table["ends"] == "optima"].iloc[0]
+    assert optima["walked"] == 2 and optima["largest_walk"] <= 1e-10  # one at width 2, one at 3
     shown = drawn["path_connectivity_optima"].axes[0].lines[0]
     assert shown.get_xydata().tolist() == [[1, 1], [2, 3], [3, 1]]
 

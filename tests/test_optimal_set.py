@@ -468,6 +468,9 @@ def test_neurons_between_samples_are_brought_to_samples():
     slid["hidden"][0, 1] += 3 * slid["hidden"][0, 0].abs()
     slid["constant"] -= 3 * slid["hidden"][0, 0].abs() * slid["output"][0]
     assert line.coefficients(slid) == pytest.approx(line.least(), abs=1e-6)
+    given = solve(problem, arrangements.enumerate(problem.design)[:2])
+    with pytest.raises(BadInput, match="solve over all patterns"):
+        OptimalSet(given)
 
 
 def test_a_constant_is_optimal_from_beta_max_on():

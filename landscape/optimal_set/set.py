@@ -14,13 +14,14 @@ from scipy.sparse.csgraph import shortest_path
 
 from landscape import arrangements
 from landscape.architectures.base import ConvexPoint
-from landscape.bounds import EXACT, GIVEN, residual
+from landscape.bounds import residual
 from landscape.errors import BadInput, NotConverged
 from landscape.network import Network
-from landscape.optimal_set.directions import NEAR, Directions, by_search, of_program
+from landscape.optimal_set.directions import NEAR
+from landscape.optimal_set.finding import is_lasso, optimal_directions
 from landscape.optimal_set.functions import vanish
 from landscape.optimal_set.polytope import RANK, ZERO, Polytope
-from landscape.optimal_set.ramps import at_samples, of_ramps
+from landscape.optimal_set.ramps import at_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,7 @@ class OptimalSet:
         self.solution, self.scope = solution, solution.certificate.scope
         self._check()
         nu = residual(solution.point)
-        found = self._directions(nu, patterns, limit, seed)
+        found, self.listed = optimal_directions(solution, nu, patterns, limit, seed)
         self.directions, self.signs = found.units, found.signs
         self.masks, self._gates = found.masks, found.gates
         self.spread, self.separation = found.spread, 1.0 - found.below
@@ -137,39 +138,13 @@ class OptimalSet:
                 f"solution has the {problem.loss.name} loss, which is not strictly convex: its "
                 "optima differ in their fit. Use squared or logistic."
             )
-        free = not problem.architecture.penalised(problem).all()
-        self._ramps = free and problem.X.shape[1] == 1
+        self._ramps = is_lasso(problem)
         if getattr(problem.architecture, "bias", "none") == "free" and not self._ramps:
             raise BadInput(
                 "solution has a free bias: a neuron open on all samples can be shifted against the "
                 "output bias, so optimal directions are not finitely many. Use bias='penalised', "
                 "or a two-layer network with one input."
             )
-
-    def _directions(
-        self, nu: Floats, patterns: Arrangements | None, limit: int, seed: int
-    ) -> Directions:
-        problem, point = self.problem, self.solution.point
-        if self._ramps:
-            self.listed = True
-            return of_ramps(problem, nu)
-        rank = int(np.linalg.matrix_rank(problem.design))
-        count = arrangements.count(len(problem.y), rank)
-        self.listed = True
-        if patterns is not None:
-            return of_program(problem.architecture.program(problem, patterns), nu)
-        if self.scope == GIVEN:
-            raise BadInput(
-                "solution has scope 'given patterns': pass patterns=, those it was solved over."
-            )
-        plain = problem.architecture.plain_neurons
-        if self.scope == EXACT and (count <= limit or not plain):
-            every = problem.architecture.all_patterns(problem, limit)
-            return of_program(problem.architecture.program(problem, every), nu)
-        self.listed = False
-        sizes = point.program.gauge.value(point.theta)
-        units = point.theta[sizes > 0] / sizes[sizes > 0, None]
-        return by_search(problem, units, point.program.atoms.signs[sizes > 0], nu, seed)
 
     def _features(self) -> Floats:
         columns = [self.program.atoms.matrix(k) @ unit for k, unit in enumerate(self.directions)]
@@ -241,9 +216,23 @@ class OptimalSet:
     def components(self, width: int) -> Components:
         """Count the components of the set of optimal networks of ``width`` labelled neurons.
 
-        Non-trivial ones are those of the graph of vertices with fewer neurons, joined by edges
-        on which at most ``width`` neurons are in use; a spare neuron allows any relabelling.
-        Isolated points are the relabellings of the vertices with exactly ``width`` neurons.
+        Isolated points are the relabellings of the vertices with exactly ``width`` neurons; the
+        others are those of `members`.
+
+        Raises:
+            BadInput: as `members`.
+        """
+        segments = len(self.members(width))
+        counts = self.polytope.supports.sum(axis=1)
+        if not counts.any():  # the zero network, at every width
+            return Components(0, 1)
+        return Components(segments, math.factorial(width) * int((counts == width).sum()))
+
+    def members(self, width: int) -> list[np.ndarray]:
+        """Return which vertices are in each component of more than one point at a width.
+
+        Those with fewer neurons, joined by edges on which at most ``width`` neurons are in use; a
+        spare neuron allows any relabelling.  `route` goes between two of one component.
 
         Raises:
             BadInput: if not all vertices are known, or for fixed gates, which have no width.
@@ -260,12 +249,8 @@ class OptimalSet:
             )
         if not self.polytope.complete:
             raise BadInput(f"components need all vertices. {self.polytope.status}")
-        counts = self.polytope.supports.sum(axis=1)
-        if not counts.any():  # the zero network, at every width
-            return Components(0, 1)
         labels = self.polytope.components(width)
-        alone = int((counts == width).sum())
-        return Components(int(labels.max(initial=-1)) + 1, math.factorial(width) * alone)
+        return [np.flatnonzero(labels == k) for k in range(int(labels.max(initial=-1)) + 1)]
 
     @property
     def theorem_width(self) -> int:
@@ -294,10 +279,10 @@ class OptimalSet:
         return self._known("connected_width", self.connected_bounds)
 
     def route(self, first: Floats, last: Floats, width: int) -> Floats:
-        """Return points of the set from one to another; straight lines between them stay in it.
+        """Return points of the set; straight lines from one to the next stay in it.
 
-        No line has more than ``width`` coefficients in use: from each end to a vertex of its own
-        face, and from vertex to vertex along edges.
+        No line has more than ``width`` coefficients in use: it leads from an end to a vertex of
+        its face, or along an edge.
 
         Args:
             first: coefficients of one end, shape (K,).
