@@ -468,6 +468,17 @@ def test_neurons_between_samples_are_brought_to_samples():
     slid["hidden"][0, 1] += 3 * slid["hidden"][0, 0].abs()
     slid["constant"] -= 3 * slid["hidden"][0, 0].abs() * slid["output"][0]
     assert line.coefficients(slid) == pytest.approx(line.least(), abs=1e-6)
+    # A neuron that is open nowhere adds nothing; one in a wrong direction is named.
+    dead = {**slid, "hidden": torch.vstack([slid["hidden"], torch.tensor([[1.0, -9.0]])])}
+    dead["output"] = torch.cat([slid["output"], torch.ones(1)])
+    assert line.coefficients(dead) == pytest.approx(line.least(), abs=1e-6)
+    wrong = {**dead, "hidden": torch.vstack([slid["hidden"], torch.tensor([[1.0, -2.5]])])}
+    with pytest.raises(BadInput, match="direction no optimal network has"):
+        line.coefficients(wrong)
+    # The members differ beyond the samples: the best there is found, the offset counted.
+    at = np.array([[-3.0], [7.0]])
+    wanted = line.network(line.most())(at).detach().numpy()
+    assert line.outputs(at) @ line.best(at, wanted) + line.offset == pytest.approx(wanted, abs=1e-5)
     given = solve(problem, arrangements.enumerate(problem.design)[:2])
     with pytest.raises(BadInput, match="solve over all patterns"):
         OptimalSet(given)

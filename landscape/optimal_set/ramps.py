@@ -46,10 +46,7 @@ def at_samples(problem: Problem, unit: Floats) -> list[tuple[float, Floats]]:
         Shares and ramps: none for a dead neuron, otherwise one or two of total share 1.
     """
     x = np.unique(unit[0] * problem.X[:, 0])  # as the neuron sees them: it opens to the right
-    kink = -float(unit[1])
-    if kink >= x[-1]:
-        return []
-    place = np.interp(kink, x, np.arange(len(x)))  # x_k + a share of the way to the next
+    place = np.interp(-unit[1], x, np.arange(len(x)))  # k, and a share of the way to the next
     k, share = int(place), float(place - int(place))
     parts = [(1.0 - share, k), (share, k + 1)]
     return [(s, np.array([unit[0], -x[j]])) for s, j in parts if s > 0 and j < len(x) - 1]
