@@ -5,6 +5,7 @@ Each function returns X, y and the β that goes with them; teachers also fresh t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,25 @@ def kgon(k: int = 6) -> Any:
     """Return k points on the circle, turned by 0.1, with y = 1, and β = 0.1."""
     angle = 2 * np.pi * np.arange(k) / k + 0.1
     return np.column_stack([np.cos(angle), np.sin(angle)]), np.ones(k), 0.1
+
+
+def octahedron() -> Any:
+    """Return the six corners of an octahedron with y = 1, and β = 0.1."""
+    return np.vstack([np.eye(3), -np.eye(3)]), np.ones(6), 0.1
+
+
+def cube() -> Any:
+    """Return the eight corners of a cube with y = 1, and β = 0.1."""
+    return np.array(list(itertools.product([1.0, -1.0], repeat=3))), np.ones(8), 0.1
+
+
+def two_rings() -> Any:
+    """Return a hexagon with y = 1 and, at half its size and between, one with y = −1; β = 0.05."""
+    angle = np.pi * np.arange(12) / 6 + 0.1
+    order = np.r_[0:12:2, 1:12:2]
+    X = np.column_stack([np.cos(angle), np.sin(angle)])[order]
+    X[6:] /= 2
+    return X, np.r_[np.ones(6), -np.ones(6)], 0.05
 
 
 def suffixes(n: int = 5) -> Any:
@@ -122,6 +142,7 @@ def line(points: str = "opt") -> Any:
     return np.array(x, dtype=np.float64)[:, None], np.array(y, dtype=np.float64), 1e-7
 
 
+_SYMMETRIC = (toy_sqrt3, kgon, octahedron, cube, two_rings)
 MADE: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (planted, scaled, noise, toy_sqrt3, kgon, suffixes, spirals, line)
+    f.__name__: f for f in (planted, scaled, noise, *_SYMMETRIC, suffixes, spirals, line)
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import cvxpy
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from cases import kgon, planted
 from scipy.optimize import linprog
 
-from landscape import arrangements, solve
+from landscape import arrangements, data, solve
 from landscape.architectures import GatedReLU, TwoLayer
 from landscape.bounds import beta_max, residual
 from landscape.errors import BadInput, NotConverged
@@ -30,18 +31,9 @@ def toy():
     return Problem(x, np.ones(2), 0.1)
 
 
-def octahedron():
-    return Problem(np.vstack([np.eye(3), -np.eye(3)]), np.ones(6), 0.1)
-
-
-def cube():
-    return Problem(np.array(list(itertools.product([1.0, -1.0], repeat=3))), np.ones(8), 0.1)
-
-
-def two_rings():
-    """A hexagon and, inside it, one of half the size turned by 30°, with opposite targets."""
-    outer, inner = kgon(6).X, 0.5 * kgon(6).X @ np.array([[3**0.5, 1.0], [-1.0, 3**0.5]]) / 2
-    return Problem(np.vstack([outer, inner]), np.r_[np.ones(6), -np.ones(6)], 0.05)
+def made(name):
+    sample = data.load(name)
+    return Problem(sample.X, sample.y, sample.beta)
 
 
 def square_with_bias():
@@ -50,9 +42,7 @@ def square_with_bias():
 
 
 SYMMETRIC = {
-    "octahedron": octahedron,
-    "cube": cube,
-    "two rings": two_rings,
+    **{name: partial(made, name) for name in ("octahedron", "cube", "two_rings")},
     "square with bias": square_with_bias,
 }
 
@@ -62,7 +52,7 @@ SYMMETRIC = {
 EXPECTED = {
     "octahedron": (8, 2, 4, 6, 5),
     "cube": (6, 2, 2, 4, 4),
-    "two rings": (12, 6, 8, 13, 9),
+    "two_rings": (12, 6, 8, 13, 9),
     "square with bias": (4, 4, 4, 5, 5),
 }
 
@@ -174,7 +164,7 @@ def test_own_symmetric_sets_against_the_theorem(name):
         assert sum(optima.components(optima.connected_width - 1)) > 1
 
 
-@pytest.mark.parametrize("problem", [kgon(5), cube(), square_with_bias()])
+@pytest.mark.parametrize("problem", [kgon(5), made("cube"), square_with_bias()])
 def test_every_member_is_an_optimal_network(problem):
     optima = optima_of(problem)
     best, rng = optima.solution.objective, np.random.default_rng(0)
@@ -308,7 +298,7 @@ def test_that_family_is_the_optimum_with_absolute_values_and_a_free_linear_part(
 
 @pytest.mark.parametrize(
     "problem",
-    [toy(), kgon(3), kgon(4), kgon(6), kgon(8), kgon(10), cube(), square_with_bias(),
+    [toy(), kgon(3), kgon(4), kgon(6), kgon(8), kgon(10), made("cube"), square_with_bias(),
      kgon(4, architecture=GatedReLU()), kgon(6, architecture=GatedReLU("penalised"))],
 )  # fmt: skip
 def test_one_function_is_what_outputs_say(problem):
@@ -348,7 +338,7 @@ def test_a_huge_polytope_says_what_is_known():
 
 
 def test_the_fewest_by_mixed_integer_programming():
-    for problem in (toy(), kgon(5), kgon(8), kgon(12), cube()):
+    for problem in (toy(), kgon(5), kgon(8), kgon(12), made("cube")):
         optima = optima_of(problem)
         assert optima.polytope.fewest() == (optima.m_star, optima.m_star)
 
