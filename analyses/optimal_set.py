@@ -152,7 +152,7 @@ def _staircases(ax: Any, many: Any, store: Any) -> None:
         ax.plot(widths[alone], total[alone], "o", color=colour, mfc="white", ms=3.5)
         ax.plot(widths[~alone], total[~alone], "o", color=colour, ms=3.5)
     ax.set_yscale("log")
-    ax.set_ylim(0.6, None)
+    ax.set_ylim(0.6, 1e4 * ax.get_ylim()[1])  # room for the legend
     ax.set_xlabel("width")
     ax.set_ylabel("components of the set\n(hollow: with isolated points)")
     ax.set_title("staircase of the optimal set, labelled neurons")
