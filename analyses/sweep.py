@@ -110,12 +110,16 @@ def described(sample: data.Dataset, problem: Problem) -> dict[str, Any]:
 
 
 def _grid(grid: Any, overrides: list[str]) -> list[str]:
-    """Return the axes of a grid as sweep overrides, except those that the user has set."""
+    """Return the axes of a grid as sweep overrides, except those that the user has set.
+
+    Who sets ``data`` has not asked for the options of the grid's own data.
+    """
     chosen = {o.lstrip("+").split("=")[0] for o in overrides}
+    parts = {axis: axis.lstrip("+").split(".") for axis in grid}
     return [
         f"{axis}={','.join(map(str, values))}"
         for axis, values in grid.items()
-        if axis not in chosen
+        if not any(".".join(parts[axis][: k + 1]) in chosen for k in range(len(parts[axis])))
     ]
 
 

@@ -124,6 +124,15 @@ def test_overrides_replace_an_axis_and_only_new_cells_are_computed(toy):
     assert log() == ["1", "2", "3"]
 
 
+def test_a_chosen_group_drops_the_options_of_the_grid_for_it():
+    grid = {"data": ["kgon"], "data.options.k": [3, 4], "+data.options.noise": [0.1], "width": [8]}
+    assert sweep._grid(grid, ["data=cube"]) == ["width=8"]
+    assert sweep._grid(grid, ["data.options.k=5"]) == [
+        "data=kgon", "+data.options.noise=0.1", "width=8"
+    ]  # fmt: skip
+    assert sweep._grid(grid, ["datas=1"])[:2] == ["data=kgon", "data.options.k=3,4"]
+
+
 def test_a_killed_sweep_resumes_with_what_is_missing(toy):
     _, log, folder = toy
     environment = {**os.environ, "TOY_SLEEP": "0.5", "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
