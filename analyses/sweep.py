@@ -54,6 +54,7 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
         return 0
     try:
         base = _compose(name, [o for o in overrides if not _is_sweep(o)], conf)
+        overrides = _with_own_data(base, overrides)
         if any(_is_sweep(o) and o.startswith("scale=") for o in overrides):
             raise BadInput("scale: one scale a run; a sweep over scales is not possible.")
         if base.scale.name not in base.grid:
@@ -121,6 +122,13 @@ def _grid(grid: Any, overrides: list[str]) -> list[str]:
         for axis, values in grid.items()
         if not any(".".join(parts[axis][: k + 1]) in chosen for k in range(len(parts[axis])))
     ]
+
+
+def _with_own_data(base: DictConfig, overrides: list[str]) -> list[str]:
+    """Return overrides with the data that an architecture of few inputs takes, if none are set."""
+    own = base.get("architecture", {}).get("data")
+    chosen = {o.lstrip("+").split("=")[0] for o in overrides}
+    return overrides if own is None or "data" in chosen else [*overrides, f"data={own}"]
 
 
 def _forced(force: Any, store: Store, one: str) -> bool:

@@ -28,6 +28,7 @@ from landscape.pricing import (
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats
     from landscape.arrangements import Arrangements
+    from landscape.dictionary import Priced
     from landscape.problem import Problem
     from landscape.programs import Program
 
@@ -88,6 +89,12 @@ class AllPatterns:
 
     def __init__(self, problem: Problem, effort: int) -> None:
         self.problem, self.effort = problem, effort
+        self.oracle = problem.architecture.oracle(problem, effort)
+        if self.oracle is not None:
+            self.enumerated = False
+            some = problem.architecture.first(problem, 0)
+            self.program = problem.architecture.program(problem, some)
+            return
         self.rank = int(np.linalg.matrix_rank(problem.design))
         # With a free bias branch and bound is less sharp: short lists are priced faster.
         free = not problem.architecture.penalised(problem).all()
@@ -106,9 +113,25 @@ class AllPatterns:
 
     def __call__(self, nu: Floats) -> Bound:
         """Return the bound that a dual point gives."""
+        if self.oracle is not None:
+            return self.priced(nu)[0]
         if self.enumerated:
             return bound_over(self.program, nu, scope=EXACT)
         return self.searched(nu)[0]
+
+    def priced(self, nu: Floats, target: float = 0.0) -> tuple[Bound, Priced]:
+        """Return the bound by the oracle of the architecture, and what it found.
+
+        Args:
+            nu: dual point, shape (n,).
+            target: prices up to this need not be told apart.
+        """
+        assert self.oracle is not None
+        nu = _dual_point(self.program, nu)
+        found = self.oracle(nu, target)
+        ratio = found.bound / self.program.beta
+        value, feasible = lower_bound_at(self.program, nu, ratio)
+        return Bound(value, feasible, ratio, EXACT if found.exact else RELAXED, found.count), found
 
     def searched(
         self, nu: Floats, target: float = 0.0, tolerance: float = 1e-9
@@ -146,7 +169,8 @@ def bound_over(
 ) -> Bound:
     """Return the lower bound of a program over just its own blocks (see `lower_bound`)."""
     value, feasible, ratio = lower_bound(program, nu, multipliers)
-    return Bound(value, feasible, ratio, scope, len(program.patterns))
+    blocks = len(program.patterns) if program.units is None else program.atoms.size
+    return Bound(value, feasible, ratio, scope, blocks)
 
 
 def residual(point: ConvexPoint) -> Floats:
@@ -391,6 +415,8 @@ def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int 
         program = problem.architecture.program(problem, patterns)
     nothing = ConvexPoint(program, *program.zero())
     nu = _dual_point(program, residual(nothing))
+    if every and every.oracle is not None:
+        return every.priced(nu)[0].ratio * problem.beta
     if every and not every.enumerated:
         return every.searched(nu)[0].ratio * problem.beta
     return largest_price(program, nu)[0]

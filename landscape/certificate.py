@@ -22,6 +22,7 @@ from landscape.network import read, several
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
+    from landscape.dictionary import Units
     from landscape.problem import Problem
 
 EFFORT = {"low": 0, "normal": 20_000, "high": 2_000_000}
@@ -98,7 +99,7 @@ def certify(
     problem: Problem,
     network: torch.nn.Module | Parameters | Iterable[torch.nn.Module | Parameters],
     *,
-    patterns: Arrangements | None = None,
+    patterns: Arrangements | Units | None = None,
     dual: Floats | Sequence[Floats] = (),
     effort: str = "normal",
 ) -> Any:
@@ -131,7 +132,7 @@ def certify(
         raise unknown("effort", effort, EFFORT)
     networks, single = several(network)
     duals = _dual_points(problem, dual)
-    if patterns is not None and patterns.n != len(problem.y):
+    if isinstance(patterns, Arrangements) and patterns.n != len(problem.y):
         raise BadInput(f"patterns are over {patterns.n} samples, problem has {len(problem.y)}.")
     own = [read(problem, one) for one in networks]
     sources: list[Callable[[Floats], Bound]] = []
@@ -147,8 +148,7 @@ def certify(
     for parameters in own:
         source, bounds = sources[0] if sources else None, shared
         if source is None:
-            mine = arrangements.of(problem.architecture.gates(parameters), problem.design)
-            source = partial(bound_over, problem.architecture.program(problem, mine))
+            source = partial(bound_over, problem.architecture.own(problem, parameters))
             bounds = [source(nu) for nu in duals]
         certificates.append(judge(problem, parameters, bounds, source))
     return certificates[0] if single else certificates

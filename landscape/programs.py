@@ -348,6 +348,11 @@ class Program:
     free: Floats
     patterns: Arrangements
 
+    @property
+    def units(self) -> Any:
+        """What makes the blocks where they are no patterns (`landscape.dictionary`), or None."""
+        return None
+
     def zero(self) -> tuple[Floats, Floats]:
         """Return blocks (G, p[, c]) and free part (q[, c]) that are zero."""
         outputs = self.y.shape[1:]

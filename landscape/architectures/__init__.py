@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from landscape.architectures.base import Architecture, ConvexPoint
+from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
 from landscape.architectures.two_layer import TwoLayer
 from landscape.errors import BadInput, unknown
 
-NAMES: dict[str, type[Architecture]] = {kind.name: kind for kind in (TwoLayer, GatedReLU)}
+NAMES: dict[str, type[Architecture]] = {
+    kind.name: kind for kind in (TwoLayer, GatedReLU, DeepNarrow)
+}
 
 
 def get(architecture: str | Architecture, **options: Any) -> Architecture:
@@ -30,4 +33,13 @@ def get(architecture: str | Architecture, **options: Any) -> Architecture:
     return kind(**options)
 
 
-__all__ = ["NAMES", "Architecture", "BadInput", "ConvexPoint", "GatedReLU", "TwoLayer", "get"]
+__all__ = [
+    "NAMES",
+    "Architecture",
+    "BadInput",
+    "ConvexPoint",
+    "DeepNarrow",
+    "GatedReLU",
+    "TwoLayer",
+    "get",
+]

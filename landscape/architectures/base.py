@@ -20,6 +20,7 @@ from landscape.arrangements import Arrangements
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from landscape.dictionary import Oracle, Units
     from landscape.problem import Problem
     from landscape.programs import Program
 
@@ -102,10 +103,8 @@ class Architecture(ABC):
         """Return the directions (m, p) whose signs on the design rows are the patterns."""
 
     @abstractmethod
-    def program(
-        self, problem: Problem, patterns: Arrangements, signs: Floats | None = None
-    ) -> Program:
-        """Return the convex program over these patterns.
+    def program(self, problem: Problem, patterns: Any, signs: Floats | None = None) -> Program:
+        """Return the convex program over these patterns (`Arrangements`), or units by name.
 
         Args:
             problem: the data.
@@ -149,6 +148,28 @@ class Architecture(ABC):
         used = parameters["hidden"].flatten(1).any(1) | output.reshape(-1, outputs).any(1)
         count = len(used)
         return {k: v[used] if v.ndim and len(v) == count else v for k, v in parameters.items()}
+
+    def oracle(self, problem: Problem, effort: int) -> Oracle | None:
+        """Return what prices every unit at once; None where patterns are priced instead.
+
+        Args:
+            problem: the data.
+            effort: how many units, cones or nodes it may visit.
+        """
+        return None
+
+    def first(self, problem: Problem, seed: int) -> Units:
+        """Return some units with which column generation begins, where there is an oracle."""
+        raise NotImplementedError
+
+    def units(self, parameters: Parameters) -> Units:
+        """Return the units of one network at size one, where there is an oracle."""
+        raise NotImplementedError
+
+    def own(self, problem: Problem, parameters: Parameters) -> Program:
+        """Return the program over the patterns of one network, kinks included."""
+        patterns = arrangements.of(self.gates(parameters), problem.design)
+        return self.program(problem, patterns)
 
     def all_patterns(self, problem: Problem, limit: int) -> Arrangements:
         """Return every pattern that the design rows admit (exact enumeration)."""

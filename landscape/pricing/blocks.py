@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import nnls
 
+from landscape.dictionary import Lasso
 from landscape.errors import BadInput
 from landscape.pricing.balance import EPSILON, exponent_of, magnified
 
@@ -152,6 +153,8 @@ def _bounds_by(program: Program, nu: Floats, xi: Floats, multipliers: Floats) ->
 
 def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
     """Return the prices that blocks would have without their cones, rounding included."""
+    if isinstance(program, Lasso):
+        return np.abs(xi[:, 0]) + _allowance(np.abs(program.atoms.values), np.abs(nu))
     if nu.ndim == 2:  # every polar used is at most the Frobenius norm, a sum over outputs
         lengths = np.linalg.norm(program.atoms.design, axis=1)
         decomposed = 64 * EPSILON * np.linalg.norm(xi, axis=(1, 2)) * max(xi.shape[1:])
@@ -163,15 +166,20 @@ def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
 def free_coordinate_radius(program: Program) -> float:
     """Return a bound on |b| over the neurons (w, b) with ‖w‖ ≤ 1 that are worth considering.
 
-    With a free output bias a neuron that is positive on all samples may be shifted until it
-    vanishes on one, and one that is negative on all is zero.  So some sample has xᵀw + b = 0.
+    Of columns: a bound of their entries.  With a free output bias a neuron that is positive on all
+    samples may be shifted until it vanishes on one, and one that is negative on all is zero.  So
+    some sample has xᵀw + b = 0.
     """
+    if isinstance(program, Lasso):
+        return float(program.atoms.reach.max(initial=0.0))
     columns = program.atoms.design[:, program.gauge.penalised]
     return float(np.linalg.norm(columns, axis=1).max(initial=0.0))
 
 
 def sample_sizes(program: Program) -> Floats:
     """Return how much of a sample any neuron worth considering can let through, shape (n,)."""
+    if isinstance(program, Lasso):
+        return program.atoms.reach
     design, penalised = program.atoms.design, program.gauge.penalised
     free = np.abs(design[:, ~penalised]).sum(axis=1) * free_coordinate_radius(program)
     return np.linalg.norm(design[:, penalised], axis=1) + free

@@ -14,8 +14,9 @@ import torch
 from scipy.optimize import linprog
 
 from landscape.bounds import lower_bound, refit_free, relative_gap
+from landscape.dictionary import Lasso
 from landscape.errors import NotConverged
-from landscape.solvers import group_lasso, reference
+from landscape.solvers import active_set, group_lasso, reference
 from landscape.solvers.blocks import Blocks, threads_for
 from landscape.solvers.finish import finish, identify
 from landscape.solvers.interior import Interior, centre
@@ -62,6 +63,8 @@ def minimise(
     found, reason = None, _unsuited(program)
     if not reason and not program.atoms.size:
         return _without_blocks(program)
+    if not reason and isinstance(program, Lasso):
+        return active_set.minimise(program, tolerance, start, throw)
     if not reason and program.cones is None:
         with threads_for(_work(program)):
             return group_lasso.minimise(program, tolerance, start, throw, device)

@@ -10,11 +10,13 @@ import numpy as np
 
 from landscape import archive
 from landscape.architectures.base import ConvexPoint
+from landscape.arrangements import Arrangements
+from landscape.errors import BadInput
 from landscape.network import Network
 
 if TYPE_CHECKING:
-    from landscape.arrangements import Arrangements
     from landscape.certificate import Certificate
+    from landscape.dictionary import Units
     from landscape.problem import Problem
     from landscape.programs import Floats, Program
     from landscape.solvers.reference import Optimum
@@ -50,9 +52,11 @@ class Solution:
         return self.certificate.primal
 
     @property
-    def patterns(self) -> Arrangements:
-        """The patterns that carry a non-zero block."""
+    def patterns(self) -> Arrangements | Units:
+        """The patterns that carry a non-zero block, or the units, where blocks are columns."""
         program = self.point.program
+        if program.units is not None:
+            return program.units
         return program.patterns[np.unique(program.atoms.index)]
 
     @property
@@ -68,6 +72,8 @@ class Solution:
         None if a block that it uses is missing there.
         """
         own = self.point.program
+        if own.units is not None:
+            return None
         if self.point.theta.shape[1] != program.atoms.dimension:
             return None
         place = {key: g for g, key in enumerate(_keys(program))}
@@ -95,16 +101,13 @@ class Solution:
                 for k in ("primal", "dual", "violation", "price_ratio", "scope", "patterns")
             },
         }
-        atoms, patterns = self.point.program.atoms, self.point.program.patterns
-        arrays = {
-            "theta": self.point.theta,
-            "constant": self.point.constant,
-            "dual": self.dual,
-            "index": atoms.index,
-            "signs": atoms.signs,
-            "packed": patterns.packed,
-            "gates": patterns.gates,
-        }
+        arrays = {"theta": self.point.theta, "constant": self.point.constant, "dual": self.dual}
+        program = self.point.program
+        if program.units is not None:
+            arrays |= {f"unit.{name}": value for name, value in program.units.items()}
+        else:
+            arrays |= {"index": program.atoms.index, "signs": program.atoms.signs}
+            arrays |= {"packed": program.patterns.packed, "gates": program.patterns.gates}
         return archive.write(path, about, arrays)
 
     @staticmethod
@@ -114,27 +117,18 @@ class Solution:
         Raises:
             BadInput: if the file is not a solution, or not of this problem's shapes.
         """
-        from landscape.arrangements import Arrangements
         from landscape.bounds import EXACT
         from landscape.certificate import certify
-        from landscape.errors import BadInput
 
-        names = ("theta", "constant", "dual", "index", "signs", "packed", "gates")
-        about, stored = archive.read(path, "solution", names)
+        about, stored = archive.read(path, "solution", ("theta", "constant", "dual"))
         own = problem.architecture.config()
         if about["architecture"] != own or len(stored["dual"]) != len(problem.y):
             raise BadInput(
                 f"{path} was solved for {about['architecture']} on {len(stored['dual'])} samples; "
                 f"problem has {own} on {len(problem.y)}."
             )
-        width, p = stored["theta"].shape[1], problem.design.shape[1]
-        if width != p:
-            raise BadInput(
-                f"{path} has blocks of {width} coordinates (bias included): the problem has {p}."
-            )
-        patterns = Arrangements(stored["packed"], len(problem.y), stored["gates"])
-        program = problem.architecture.program(problem, patterns)
-        program = program.with_blocks(stored["index"], stored["signs"])
+        program = _program(path, problem, stored)
+        patterns = program.patterns if program.units is None else program.units
         point = ConvexPoint(program, stored["theta"], stored["constant"])
         network = Network(problem.architecture, problem.architecture.lower(point))
         whole = about["certificate"]["scope"] == EXACT
@@ -148,6 +142,24 @@ class Solution:
         certificate = replace(certificate, violation=program.violation(point.theta))
         status = f"Read from {Path(path).name} and certified anew on {problem}."
         return Solution(problem, point, certificate, certificate.nu, status)
+
+
+def _program(path: str | Path, problem: Problem, stored: dict[str, Any]) -> Program:
+    """Return the program over the blocks that a file holds."""
+    units = {k.removeprefix("unit."): v for k, v in stored.items() if k.startswith("unit.")}
+    if units:
+        return problem.architecture.program(problem, units)
+    missing = [name for name in ("index", "signs", "packed", "gates") if name not in stored]
+    if missing:
+        raise BadInput(f"{path} holds no saved solution (it has no {', '.join(missing)}).")
+    width, p = stored["theta"].shape[1], problem.design.shape[1]
+    if width != p:
+        raise BadInput(
+            f"{path} has blocks of {width} coordinates (bias included): the problem has {p}."
+        )
+    patterns = Arrangements(stored["packed"], len(problem.y), stored["gates"])
+    program = problem.architecture.program(problem, patterns)
+    return program.with_blocks(stored["index"], stored["signs"])
 
 
 def _keys(program: Program) -> list[tuple[bytes, float]]:

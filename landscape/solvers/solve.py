@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from landscape import arrangements
+from landscape import arrangements, dictionary
 from landscape.arrangements import Arrangements
 from landscape.bounds import EXACT, SEARCH, AllPatterns, Bound, bound_over, lower_bound_at
 from landscape.certificate import Certificate, judge
 from landscape.errors import BadInput, NotConverged, at_least_zero, unknown, whole
-from landscape.solvers import generation, listed, reference, restricted
+from landscape.solvers import generation, listed, reference, restricted, units
 from landscape.solvers.solution import Solution, without_noise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from landscape.architectures.base import ConvexPoint
+    from landscape.dictionary import Units
     from landscape.problem import Problem
     from landscape.programs import Floats, Program
     from landscape.solvers.reference import Optimum
@@ -30,7 +31,7 @@ METHODS = ("fast", "reference")
 
 def solve(
     problem: Problem,
-    patterns: str | Arrangements | NDArray[np.bool_] = "all",
+    patterns: str | Arrangements | NDArray[np.bool_] | Units = "all",
     *,
     start: Any = None,
     tolerance: float = 1e-7,
@@ -47,7 +48,7 @@ def solve(
         problem: the training problem.
         patterns: "all" for the global optimum over every activation pattern, by column
             generation; or the patterns of a restricted program, as `Arrangements` or a boolean
-            array (P, n).
+            array (P, n); of architectures made of units, units by name.
         start: what column generation begins with: networks (`train`'s runs, one network or a list
             of them), or the solution of a nearby problem; the latter also warm-starts a program
             over given patterns.
@@ -80,7 +81,7 @@ def solve(
     _check_device(device)
     _check_start(problem, start)
     if not isinstance(patterns, str):
-        given = as_arrangements(problem, patterns)
+        given = patterns if isinstance(patterns, Mapping) else as_arrangements(problem, patterns)
         program = problem.architecture.program(problem, given)
         if method == "reference":
             optimum = reference.solve_primal(program, throw)
@@ -98,14 +99,25 @@ def solve(
         raise BadInput(f"patterns is {patterns!r}: it must be 'all', Arrangements or an array.")
     if method == "reference":
         raise BadInput("method is 'reference': it solves given patterns only; pass patterns=.")
+    source = AllPatterns(problem, limit)
+    if source.oracle is not None:
+        first = _first_units(problem, start, seed)
+        optimum, solved, bound, history = units.generate(problem, source, first, tolerance, rounds)
+        return _finish(problem, solved, optimum, bound, history, tolerance, throw)
     if not problem.architecture.plain_neurons:
-        every = problem.architecture.all_patterns(problem, limit)
-        program = problem.architecture.program(problem, every)
+        program = source.program
         first = starting_patterns(problem, start, seed)
         optimum, solved, history = listed.generate(problem, program, first, tolerance, throw)
         bound = bound_over(program, optimum.nu, scope=EXACT)
         return _finish(problem, solved, optimum, bound, history, tolerance, throw)
-    return _search_all(problem, start, tolerance, limit, rounds, seed, device, throw)
+    return _search_all(problem, source, start, tolerance, rounds, seed, device, throw)
+
+
+def _first_units(problem: Problem, start: Any, seed: int) -> Units:
+    """Return units of the given networks and those that the architecture begins with."""
+    architecture = problem.architecture
+    parts = [architecture.units(architecture.read(network)) for network in _networks(start)]
+    return dictionary.join(*parts, architecture.first(problem, seed))
 
 
 def _check_device(device: str) -> None:
@@ -147,16 +159,15 @@ def _check_start(problem: Problem, start: Any) -> None:
 
 def _search_all(
     problem: Problem,
+    source: AllPatterns,
     start: Any,
     tolerance: float,
-    limit: int,
     rounds: int,
     seed: int,
     device: str,
     throw: bool,
 ) -> Solution:
     """Generate columns by search; prove, as far as the limit allows, that none is missing."""
-    source = AllPatterns(problem, limit)
     proofs: list[Bound] = []
 
     def everything(nu: Floats, target: float) -> tuple[Floats, Floats]:

@@ -1,0 +1,180 @@
+r"""Networks of parallel units: what deep narrow, threshold and wedge networks have in common.
+
+.. math::
+
+    f(x) = \sum_k z_k\, g(x; ω_k) + ξ, \qquad
+    \min_{z, ξ} \; ℓ\Big(\sum_g z_g\, g(X; ω_g) + ξ 1,\; y\Big) + β \sum_g |z_g|
+
+A unit g(·; ω) of size one is scaled by rescaling its layers; the regulariser of the layers is at
+least |z|, and is |z| where they are balanced.  So the training problem is a Lasso over the outputs
+of units, and an architecture says only what its units are and how they are priced.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+import torch
+
+from landscape import dictionary
+from landscape.architectures.base import Architecture, ConvexPoint
+from landscape.architectures.two_layer import check_scalar_output
+from landscape.dictionary import Columns, Lasso
+from landscape.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from landscape.architectures.base import Floats, Parameters
+    from landscape.arrangements import Arrangements
+    from landscape.dictionary import Units
+    from landscape.network import Network
+    from landscape.problem import Problem
+
+
+class Parallel(Architecture):
+    """A sum of units, each scaled by one number; subclasses say what a unit is.
+
+    A network's parameters have their units on the first axis, and ``output`` (m,) weighs them;
+    ``constant`` is the output bias ξ, where the architecture has one.  Subclasses also give
+    `initial`, `penalty`, `units` (at size one, output weight positive), `first` and `oracle`.
+    """
+
+    has_constant: ClassVar[bool] = False
+    """Whether there is a free output bias ξ."""
+
+    @abstractmethod
+    def each(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
+        """Return what every unit adds to the output, shape (…, n, m), at inputs X (n, d)."""
+
+    @abstractmethod
+    def sizes(self, parameters: Parameters) -> torch.Tensor:
+        """Return |z| of every unit, shape (…, m): the least penalty of one that does the same."""
+
+    @abstractmethod
+    def scaled(self, units: Units, z: Floats) -> Parameters:
+        """Return the balanced network of units of size one times z (m,), without constant."""
+
+    @abstractmethod
+    def reach(self, problem: Problem) -> Floats:
+        """Return bounds of |g(x_k; ω)| over every unit of size one worth considering, (n,)."""
+
+    def check(self, X: Floats, y: Floats) -> None:
+        """Refuse targets with several columns."""
+        check_scalar_output(self.name, y)
+
+    def design(self, X: Floats) -> Floats:
+        """Return X: units see the inputs themselves."""
+        return X
+
+    def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
+        """Return outputs (…, n)."""
+        fit = self.each(parameters, X).sum(-1)
+        return fit + parameters["constant"][..., None] if self.has_constant else fit
+
+    def gates(self, parameters: Parameters) -> Floats:
+        """Refuse: units have no gates of their own."""
+        raise BadInput(
+            f"architecture {self.label}: its units are no half-spaces, so they have no activation "
+            "patterns; use `units` instead."
+        )
+
+    def program(
+        self, problem: Problem, patterns: Arrangements | Units, signs: Floats | None = None
+    ) -> Lasso:
+        """Return the Lasso over the outputs of these units (``signs`` are z's own)."""
+        if not isinstance(patterns, Mapping):
+            raise BadInput(
+                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes units "
+                "by name, such as `units(parameters)` returns."
+            )
+        network = self.scaled(patterns, np.ones(dictionary.count(patterns)))
+        with torch.no_grad():
+            values = self.each(network, torch.as_tensor(problem.X)).numpy()
+        free = np.ones((len(problem.y), 1)) if self.has_constant else None
+        columns = Columns(values, patterns, self.reach(problem))
+        return Lasso.of(problem.loss, problem.y, problem.beta, columns, free)
+
+    def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
+        """Return the units of one network with their sizes and signs."""
+        taking_part = self.sizes(parameters) > 0
+        kept = {k: v[taking_part] if v.ndim else v for k, v in parameters.items()}
+        z = self.sizes(kept) * kept["output"].sign()
+        constant = np.zeros(int(self.has_constant))
+        if self.has_constant:
+            constant[0] = float(parameters["constant"].detach()) + self._dead(problem, parameters)
+        program = self.program(problem, self.units(kept))
+        return ConvexPoint(program, z.detach().cpu().numpy()[:, None], constant)
+
+    def _dead(self, problem: Problem, parameters: Parameters) -> float:
+        """Return the constant that units of size zero put out (behind free biases)."""
+        with torch.no_grad():
+            out = self.each(parameters, torch.as_tensor(problem.X))[0]
+        return float(out[self.sizes(parameters) == 0].sum())
+
+    def lower(self, point: ConvexPoint) -> Parameters:
+        """Return the balanced network, one unit a column that is not zero."""
+        z = point.theta[:, 0]
+        used = z != 0
+        columns = cast("Columns", point.program.atoms)
+        parameters = self.scaled(dictionary.take(columns.units, used), z[used])
+        if self.has_constant:
+            parameters["constant"] = torch.tensor(float(point.constant[0]))
+        return parameters
+
+    def own(self, problem: Problem, parameters: Parameters) -> Lasso:
+        """Return the program over the units of one network."""
+        return cast("Lasso", self.lift(problem, parameters).program)
+
+    def stationarity(
+        self, problem: Problem, parameters: Parameters, nu: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return what units lack in size: |sign(z) νᵀa/β − 1|, and their imbalance.
+
+        The radial part of stationarity only: what a unit could gain by growing or shrinking.
+        """
+        point = self.lift(problem, parameters)
+        signs = np.sign(point.theta[:, 0])
+        clarke = np.abs(
+            signs * (nu @ cast("Columns", point.program.atoms).values) / problem.beta - 1
+        )
+        if self.has_constant:
+            clarke = np.append(clarke, abs(float(nu.sum())) / problem.beta)
+        sizes = self.sizes(parameters)
+        alive = sizes > 0
+        kept = {k: v[alive] if v.ndim else v for k, v in parameters.items()}
+        with torch.no_grad():
+            each = torch.func.vmap(lambda one: self.penalty({k: v[None] for k, v in one.items()}))(
+                {k: v for k, v in kept.items() if v.ndim}
+            )
+        balance = 1.0 - (sizes[alive] / each).detach().cpu().numpy()
+        return clarke, np.zeros(len(signs)), np.maximum(balance, 0.0)
+
+    def read(self, module: torch.nn.Module) -> Parameters:
+        """Return the parameters of our own `Network`."""
+        if getattr(module, "architecture", None) != self:
+            raise BadInput(
+                f"network is {type(module).__name__}: architecture {self.label} reads its own "
+                "networks (landscape.network.Network)."
+            )
+        return cast("Network", module).values
+
+
+def constants(seeds: Sequence[int]) -> torch.Tensor:
+    """Return an output bias of zero for every seed."""
+    return torch.zeros(len(seeds), dtype=torch.float64)
+
+
+def distinct(units: Units, values: Floats, order: Floats, most: int) -> dict[str, Any]:
+    """Return the first units in an order whose columns (n, G) differ beyond rounding."""
+    taken: list[int] = []
+    unit = values / np.maximum(np.linalg.norm(values, axis=0), 1e-300)
+    for g in np.argsort(-order, kind="stable"):
+        if all(abs(unit[:, g] @ unit[:, t]) < 1 - 1e-12 for t in taken):
+            taken.append(int(g))
+            if len(taken) == most:
+                break
+    return dictionary.take(units, np.array(taken, dtype=np.int64))

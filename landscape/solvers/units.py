@@ -1,0 +1,76 @@
+"""Column generation over a dictionary of units that an oracle prices.
+
+Solve over a few units, ask for those that price above β at the residual, add them, drop what
+carries nothing, and stop when no unit of the whole dictionary prices above β.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landscape import dictionary
+from landscape.solvers.restricted import minimise
+
+if TYPE_CHECKING:
+    from landscape.bounds import AllPatterns, Bound
+    from landscape.dictionary import Units
+    from landscape.problem import Problem
+    from landscape.programs import Program
+    from landscape.solvers.reference import Optimum
+
+VERSION = 1
+
+
+def generate(
+    problem: Problem, source: AllPatterns, first: Units, tolerance: float, rounds: int
+) -> tuple[Optimum, Program, Bound, tuple[dict[str, Any], ...]]:
+    """Return the optimum over a dictionary, its program, the best bound, one entry a round.
+
+    Args:
+        problem: the training problem.
+        source: prices the dictionary.
+        first: units to begin with.
+        tolerance: relative gap at which to stop.
+        rounds: stop after this many in any case.
+    """
+    began, history, units = time.perf_counter(), [], first
+    best: tuple[Optimum, Program] | None = None
+    bound: Bound | None = None
+    for _ in range(rounds):
+        program = problem.architecture.program(problem, units)
+        optimum = minimise(program, tolerance / 10, throw=False)
+        if best is None or optimum.value <= best[0].value:
+            best = optimum, program
+        found, priced = source.priced(optimum.nu, program.beta * (1 + tolerance / 10))
+        if bound is None or found.value > bound.value:
+            bound = found
+        history.append(
+            {
+                "value": optimum.value,
+                "blocks": dictionary.count(units),
+                "active": int((optimum.theta != 0).any(axis=1).sum()),
+                "bound": found.value,
+                "price_ratio": found.ratio,
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        gap = best[0].value - bound.value
+        new = dictionary.count(priced.units)
+        if (
+            gap <= tolerance / 4 * abs(best[0].value)
+            or found.ratio <= 1 + tolerance / 10
+            or not new
+        ):
+            break
+        sizes = program.gauge.value(optimum.theta)
+        # What carries nothing goes, but only after progress: at equal values it could cycle.
+        fell = len(history) < 2 or optimum.value < history[-2]["value"] * (1 - 1e-12)
+        kept = np.flatnonzero(sizes > 1e-9 * sizes.max(initial=0.0)) if fell else slice(None)
+        units = dictionary.join(dictionary.take(units, kept), priced.units)  # pyright: ignore[reportArgumentType]
+    assert best is not None
+    assert bound is not None
+    return replace(best[0], history=tuple(history)), best[1], bound, tuple(history)
