@@ -14,6 +14,7 @@ from landscape.arrangements import Arrangements
 from landscape.bounds import EXACT, SEARCH, AllPatterns, Bound, bound_over, lower_bound_at
 from landscape.certificate import Certificate, judge
 from landscape.errors import BadInput, NotConverged, at_least_zero, unknown, whole
+from landscape.network import read
 from landscape.solvers import generation, listed, reference, restricted, units
 from landscape.solvers.solution import Solution, without_noise
 
@@ -104,7 +105,7 @@ def solve(
         first = _first_units(problem, start, seed)
         optimum, solved, bound, history = units.generate(problem, source, first, tolerance, rounds)
         return _finish(problem, solved, optimum, bound, history, tolerance, throw)
-    if not problem.architecture.plain_neurons:
+    if not problem.architecture.searched:
         program = source.program
         first = starting_patterns(problem, start, seed)
         optimum, solved, history = listed.generate(problem, program, first, tolerance, throw)
@@ -149,6 +150,9 @@ def _check_start(problem: Problem, start: Any) -> None:
                 "a solution."
             )
     for network in _networks(start):
+        if problem.architecture.oracle(problem, 0) is not None:
+            read(problem, network)
+            continue
         hidden = problem.architecture.read(network).get("hidden")
         if hidden is not None and hidden.shape[-1] != problem.design.shape[1]:
             raise BadInput(
@@ -188,7 +192,7 @@ def _search_all(
         first = generation.Columns.of_program(start.point.program, start.point.theta)
         warm = start.point.theta, start.point.constant
     else:
-        first = generation.Columns.of(problem.design, *_first_neurons(problem, start, seed))
+        first = generation.Columns.of(problem, *_first_neurons(problem, start, seed))
     optimum, solved, entry, history = generation.generate(
         problem, first, tolerance, seed, everything, warm, rounds, device, throw
     )

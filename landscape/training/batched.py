@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from landscape.errors import BadInput, NotConverged, unknown, whole
-from landscape.training.gradients import Gradients
+from landscape.training.gradients import Flat, Gradients
 from landscape.training.optimizers import OPTIONS, RULES, lbfgs
 from landscape.training.polishing import polish as polish_runs
 from landscape.training.runs import Runs, padded
@@ -261,31 +261,17 @@ def _second_order(
     options: Mapping[str, float],
 ) -> Parameters:
     """Run L-BFGS on flattened parameters; gates and other fixed tensors stay as they are."""
-    names = [k for k in parameters if k not in problem.architecture.fixed]
-    shapes = [parameters[k].shape[1:] for k in names]
-    sizes = [int(np.prod(shape)) for shape in shapes]
+    flat = Flat(problem, parameters)
 
-    def unflatten(flat: torch.Tensor, rows: torch.Tensor) -> Parameters:
-        parts = torch.split(flat, sizes, dim=1)
-        some = {k: p.reshape(-1, *s) for k, p, s in zip(names, parts, shapes, strict=True)}
-        return {k: some[k] if k in some else parameters[k][rows] for k in parameters}
-
-    gradients_of = Gradients(problem, parameters[names[0]])
-
-    def objective(flat: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        values, gradients = gradients_of(unflatten(flat, rows), names, wanted=True)
-        assert values is not None
-        return values, torch.cat([g.reshape(len(g), -1) for g in gradients], dim=1)
-
-    def record(iteration: int, flat: torch.Tensor, values: torch.Tensor) -> None:
+    def record(iteration: int, points: torch.Tensor, values: torch.Tensor) -> None:
         if recorder.due(iteration):
             recorder.note(iteration, values)
         if recorder.kept_at(iteration):
-            recorder.keep(unflatten(flat, torch.arange(len(flat))))
+            recorder.keep(flat.parameters(points))
 
-    start = torch.cat([parameters[k].reshape(len(parameters[k]), -1) for k in names], dim=1)
-    flat = lbfgs(objective, start, steps, record, memory=int(options.get("memory", 20)))
-    return unflatten(flat, torch.arange(len(flat)))
+    return flat.parameters(
+        lbfgs(flat, flat.start, steps, record, memory=int(options.get("memory", 20)))
+    )
 
 
 def _factor(schedule: str, step: int, steps: int) -> float:

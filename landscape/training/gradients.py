@@ -124,3 +124,40 @@ class Gradients:
             values = values + beta * self.problem.architecture.penalty(parameters)
         found = {"hidden": by_hidden, "output": by_output, "constant": by_constant}
         return values if wanted else None, found
+
+
+class Flat:
+    """The objective as a function of flattened parameters, a row a network.
+
+    Args:
+        problem: the training problem.
+        parameters: with a leading axis over S networks; fixed ones (gates) stay as they are.
+    """
+
+    def __init__(self, problem: Problem, parameters: Parameters) -> None:
+        self.given = parameters
+        self.names = [k for k in parameters if k not in problem.architecture.fixed]
+        self.shapes = [parameters[k].shape[1:] for k in self.names]
+        self.sizes = [shape.numel() for shape in self.shapes]
+        self.gradients = Gradients(problem, parameters[self.names[0]])
+        self.start = torch.cat(
+            [parameters[k].reshape(len(parameters[k]), -1) for k in self.names], dim=1
+        )
+
+    def parameters(self, points: torch.Tensor, rows: torch.Tensor | None = None) -> Parameters:
+        """Return points (R, q) as parameters of the networks of these numbers (all: None)."""
+        parts = torch.split(points, self.sizes, dim=1)
+        some = {
+            k: part.reshape(-1, *shape)
+            for k, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+        rows = torch.arange(len(points)) if rows is None else rows
+        return {k: some[k] if k in some else v[rows] for k, v in self.given.items()}
+
+    def __call__(
+        self, points: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return objectives (R,) and gradients (R, q) at points of the networks ``rows`` (R,)."""
+        values, found = self.gradients(self.parameters(points, rows), self.names, wanted=True)
+        assert values is not None
+        return values, torch.cat([g.reshape(len(g), -1) for g in found], dim=1)

@@ -23,6 +23,7 @@ from landscape.architectures import TwoLayer
 from landscape.clarke import ties
 from landscape.errors import BadInput, above_zero, whole
 from landscape.network import read
+from landscape.training.descending import descend
 from landscape.training.manifold import Descent, State
 from landscape.training.runs import Runs, padded
 
@@ -45,11 +46,13 @@ def polish(
     """Move every run to a directionally stationary point, its objective never rising.
 
     Neurons of one signed pattern are merged first, which cannot raise the objective; neurons that
-    cost more than they give are dropped on the way.  A run that diverged stays as it is.
+    cost more than they give are dropped on the way.  A run that diverged stays as it is.  Networks
+    that are no plain two-layer ReLU networks go as far as L-BFGS leads (`descending`), which may
+    be a kink short of a stationary point: ``residuals`` and the status say so.
 
     Args:
         problem: the training problem, with a smooth loss.
-        runs: trained two-layer ReLU networks, or parameters with a leading axis over networks.
+        runs: trained networks, or parameters with a leading axis over networks.
         tolerance: stop when the reduced gradient is below tolerance × β.
         iterations: most Newton steps a run.
 
@@ -58,13 +61,10 @@ def polish(
         ``residuals`` and ``directional`` say how close each run came.
 
     Raises:
-        BadInput: for another architecture or a loss that has no second derivative.
+        BadInput: for a loss that has no second derivative, or runs of another architecture.
     """
-    if not isinstance(problem.architecture, TwoLayer) or not problem.loss.smooth:
-        raise BadInput(
-            "polish takes two-layer ReLU networks under a smooth loss; the problem has "
-            f"{problem.architecture.label} and the {problem.loss.name} loss."
-        )
+    if not problem.loss.smooth:
+        raise BadInput(f"polish needs a smooth loss: the problem has the {problem.loss.name} loss.")
     tolerance, iterations = above_zero("tolerance", tolerance), whole("iterations", iterations, 0)
     if not isinstance(runs, Runs):
         runs = _untrained(problem, runs)
@@ -74,10 +74,13 @@ def polish(
             f"{problem.architecture.label}."
         )
     polished, residuals, directional = [], [], []
+    newton, parameters = problem.architecture.plain_neurons, runs.parameters
+    if not newton:
+        parameters = descend(problem, parameters, np.isfinite(runs.objectives), iterations)
     for run in range(len(runs)):
-        values = {k: v[run].detach().cpu().double() for k, v in runs.parameters.items()}
+        values = {k: v[run].detach().cpu().double() for k, v in parameters.items()}
         if np.isfinite(runs.objectives[run]):
-            values = _polished(problem, values, tolerance, iterations)
+            values = _polished(problem, values, tolerance, iterations) if newton else values
             residual, wrong = _judged(problem, values)
         else:
             residual, wrong = np.nan, np.nan
