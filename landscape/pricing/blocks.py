@@ -12,13 +12,14 @@ non-negative least squares behind them.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import nnls
 
-from landscape.dictionary import Lasso
 from landscape.errors import BadInput
+from landscape.pricing import groups
 from landscape.pricing.balance import EPSILON, exponent_of, magnified
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def largest_price(
         bound = coarse[block]
         if program.cones is not None:
             bound = np.fmin(bound, _cone_price(program, nu, int(block), xi[block]))
+        elif program.units is not None:
+            bound = np.fmin(bound, size_of_product(program.atoms.values[:, block], nu))
         if not bound <= best:
             best, where = float(bound), int(block)
     return magnified(best, exponent), where
@@ -135,6 +138,29 @@ def resolved_prices(program: Program, nu: Floats, masks: Floats, tied: NDArray[n
     return np.array([magnified(bound, exponent) for bound in bounds])
 
 
+def size_of_product(a: Floats, b: Floats) -> float:
+    """Return |aᵀb| with one rounding charged, however much cancels.
+
+    Every product is split into two numbers without error (Dekker), and these are summed exactly.
+    """
+    (a1, a2), (b1, b2) = _halves(a), _halves(b)
+    with np.errstate(all="ignore"):
+        products = a * b
+        errors = ((a1 * b1 - products) + a1 * b2 + a2 * b1) + a2 * b2
+    if not (np.isfinite(products).all() and np.isfinite(errors).all()):
+        return np.inf
+    total = math.fsum(np.concatenate([products, errors]))
+    return abs(total) * (1.0 + 4.0 * EPSILON) + len(a) * 1e-300  # products may be subnormal
+
+
+def _halves(a: Floats) -> tuple[Floats, Floats]:
+    """Return numbers of half the digits each that add up to a."""
+    with np.errstate(all="ignore"):
+        large = a * (2.0**27 + 1.0)
+        first = large - (large - a)
+    return first, a - first
+
+
 def _of_size_one(nu: Floats) -> tuple[Floats, int]:
     """Return ν over the power of two that brings it to size one, and its exponent."""
     if not np.isfinite(nu).all():
@@ -147,14 +173,15 @@ def _bounds_by(program: Program, nu: Floats, xi: Floats, multipliers: Floats) ->
     """Return ‖ξ_g + G_gᵀλ_g‖ for given λ ≥ 0, rounding and free coordinates charged."""
     assert program.cones is not None
     cones = program.cones
-    weights = np.where(cones.masks[cones.index], multipliers, -multipliers)
+    weights = cones.sides[cones.index] * multipliers
     return _charged(program, xi + weights @ cones.design, np.abs(nu) + multipliers)
 
 
 def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
     """Return the prices that blocks would have without their cones, rounding included."""
-    if isinstance(program, Lasso):
-        return np.abs(xi[:, 0]) + _allowance(np.abs(program.atoms.values), np.abs(nu))
+    if program.units is not None:
+        terms = program.gauge.polar(program.atoms.terms(nu))  # pyright: ignore[reportAttributeAccessIssue]
+        return program.gauge.polar(xi) + 2.0 * (len(nu) + 16) * EPSILON * terms
     if nu.ndim == 2:  # every polar used is at most the Frobenius norm, a sum over outputs
         lengths = np.linalg.norm(program.atoms.design, axis=1)
         decomposed = 64 * EPSILON * np.linalg.norm(xi, axis=(1, 2)) * max(xi.shape[1:])
@@ -166,11 +193,11 @@ def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
 def free_coordinate_radius(program: Program) -> float:
     """Return a bound on |b| over the neurons (w, b) with ‖w‖ ≤ 1 that are worth considering.
 
-    Of columns: a bound of their entries.  With a free output bias a neuron that is positive on all
+    Of units: a bound of what they put out.  With a free output bias a neuron that is positive on all
     samples may be shifted until it vanishes on one, and one that is negative on all is zero.  So
     some sample has xᵀw + b = 0.
     """
-    if isinstance(program, Lasso):
+    if program.units is not None:
         return float(program.atoms.reach.max(initial=0.0))
     columns = program.atoms.design[:, program.gauge.penalised]
     return float(np.linalg.norm(columns, axis=1).max(initial=0.0))
@@ -178,7 +205,7 @@ def free_coordinate_radius(program: Program) -> float:
 
 def sample_sizes(program: Program) -> Floats:
     """Return how much of a sample any neuron worth considering can let through, shape (n,)."""
-    if isinstance(program, Lasso):
+    if program.units is not None:
         return program.atoms.reach
     design, penalised = program.atoms.design, program.gauge.penalised
     free = np.abs(design[:, ~penalised]).sum(axis=1) * free_coordinate_radius(program)
@@ -188,6 +215,8 @@ def sample_sizes(program: Program) -> Floats:
 def _cone_price(program: Program, nu: Floats, block: int, xi: Floats) -> float:
     """Return min over λ ≥ 0 of ‖ξ + Gᵀλ‖ (plus what is left along free coordinates)."""
     assert program.cones is not None
+    if program.units is not None:
+        return groups.cone_price(program, nu, block, xi)  # pyright: ignore[reportArgumentType]
     rows = program.cones.rows(block)
     weight = projection_weights(program.atoms.design, program.gauge.penalised)
     try:
