@@ -63,6 +63,7 @@ class DeepNarrow(Parallel):
     depth: int = 3
     activation: Literal["relu", "abs"] = "relu"
     name: ClassVar[str] = "deep_narrow"
+    inputs: ClassVar[int | None] = 1
     has_constant: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
