@@ -7,7 +7,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from landscape.architectures import Architecture, GatedReLU, TwoLayer
+from landscape.architectures import Architecture, GatedReLU, Polynomial, TwoLayer
 from landscape.problem import Problem
 
 
@@ -103,6 +103,24 @@ CASES = [
 ]
 
 IDS = [case.name for case in CASES]
+
+# Architectures whose units are priced by an oracle; they have no patterns to enumerate.
+UNIT_CASES = [
+    # Fits are Σ α_j u_j u_jᵀ on the diagonal, and the penalty is the trace norm: y is thresholded.
+    Case(
+        "polynomial-eye",
+        Problem(np.eye(2), np.array([1.0, -2.0]), 0.1, architecture=Polynomial(1.0, 0.0, 0.0)),
+        0.1 * 3.0 - 0.1**2,
+        "the diagonal of a matrix under the trace norm",
+    ),
+    # σ(1) = 1.0625 = k prices highest: y is thresholded by β/k.
+    Case(
+        "polynomial-one-sample",
+        _one_sample(1.0, 2.0, 0.5, Polynomial()),
+        0.5 * 2.0 / 1.0625 - 0.5 * (0.5 / 1.0625) ** 2,
+        "soft threshold",
+    ),
+]
 
 
 def planted(n: int, d: int, k: int = 5, noise: float = 0.1, seed: int = 0) -> Problem:

@@ -7,11 +7,12 @@ from typing import Any
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
+from landscape.architectures.polynomial import Polynomial
 from landscape.architectures.two_layer import TwoLayer
 from landscape.errors import BadInput, unknown
 
 NAMES: dict[str, type[Architecture]] = {
-    kind.name: kind for kind in (TwoLayer, GatedReLU, DeepNarrow)
+    kind.name: kind for kind in (TwoLayer, GatedReLU, DeepNarrow, Polynomial)
 }
 
 
@@ -40,6 +41,7 @@ __all__ = [
     "ConvexPoint",
     "DeepNarrow",
     "GatedReLU",
+    "Polynomial",
     "TwoLayer",
     "get",
 ]

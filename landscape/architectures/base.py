@@ -61,6 +61,8 @@ class Architecture(ABC):
     """Names of parameters that are part of the network but not trained (gates)."""
     plain_neurons: ClassVar[bool] = False
     """Whether the prices of all blocks are the values ±νᵀ(Xu)_+ of unit neurons u."""
+    smooth_units: ClassVar[bool] = False
+    """Whether units priced by an oracle depend smoothly on their parameters (and may slide)."""
 
     def config(self) -> dict[str, Any]:
         """Return what `landscape.architectures.get` needs to make this architecture again."""

@@ -147,9 +147,7 @@ class Parallel(Architecture):
         alive = sizes > 0
         kept = {k: v[alive] if v.ndim else v for k, v in parameters.items()}
         with torch.no_grad():
-            each = torch.func.vmap(lambda one: self.penalty({k: v[None] for k, v in one.items()}))(
-                {k: v for k, v in kept.items() if v.ndim}
-            )
+            each = self.penalty({k: v[:, None] for k, v in kept.items() if v.ndim})
         balance = 1.0 - (sizes[alive] / each).detach().cpu().numpy()
         return clarke, np.zeros(len(signs)), np.maximum(balance, 0.0)
 

@@ -55,7 +55,7 @@ def solve_primal(program: Program, throw: bool = True) -> Optimum:
     """
     import cvxpy
 
-    program, unit, share = _scaled(program)
+    program, unit, share = scaled(program)
     size, dimension, shape = program.atoms.size, program.atoms.dimension, program.y.shape
     theta = cvxpy.Variable((dimension, size * int(np.prod(shape[1:]))))
     outputs = cvxpy.Variable(shape)
@@ -73,7 +73,7 @@ def solve_primal(program: Program, throw: bool = True) -> Optimum:
     penalty = program.beta * program.gauge.expression(theta)
     objective = program.loss.expression(outputs, program.y) + penalty
     problem = cvxpy.Problem(cvxpy.Minimize(objective / share), constraints)
-    status = _run(problem, "primal", throw)
+    status = run(problem, "primal", throw)
     if theta.value is None:
         return Optimum(zero, none, np.zeros(shape), np.inf, status)
     found = theta.value.reshape(dimension, size, *shape[1:])
@@ -95,7 +95,7 @@ def solve_dual(program: Program, throw: bool = True) -> tuple[float, Floats]:
     """
     import cvxpy
 
-    program, unit, share = _scaled(program)
+    program, unit, share = scaled(program)
     nu = cvxpy.Variable(program.y.shape)
     value, constraints = program.loss.dual_expression(nu, program.y)
     prices = program.atoms.adjoint_expression(nu)
@@ -106,13 +106,13 @@ def solve_dual(program: Program, throw: bool = True) -> tuple[float, Floats]:
     if program.free.shape[1]:
         constraints.append(program.free.T @ nu == 0)
     problem = cvxpy.Problem(cvxpy.Maximize(value / share), constraints)
-    _run(problem, "dual", throw)
+    run(problem, "dual", throw)
     if nu.value is None:
         return -np.inf, np.zeros(program.y.shape)
     return unit**2 * share * _number(problem.value), unit * np.asarray(nu.value)
 
 
-def _scaled(program: Program) -> tuple[Program, float, float]:
+def scaled(program: Program) -> tuple[Program, float, float]:
     """Return the program in the units of its targets, that unit, and its size there.
 
     Clarabel's tolerances are absolute below one.  Powers of two change no digit.
@@ -132,7 +132,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _run(problem: Any, name: str, throw: bool) -> str:
+def run(problem: Any, name: str, throw: bool) -> str:
     """Solve with Clarabel and return a sentence; an optimum it calls inaccurate is named so."""
     import warnings
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from landscape import dictionary
 from landscape.solvers.restricted import minimise
+from landscape.solvers.sliding import slide
 
 if TYPE_CHECKING:
     from landscape.bounds import AllPatterns, Bound
@@ -70,7 +71,10 @@ def generate(
         # What carries nothing goes, but only after progress: at equal values it could cycle.
         fell = len(history) < 2 or optimum.value < history[-2]["value"] * (1 - 1e-12)
         kept = np.flatnonzero(sizes > 1e-9 * sizes.max(initial=0.0)) if fell else slice(None)
-        units = dictionary.join(dictionary.take(units, kept), priced.units)  # pyright: ignore[reportArgumentType]
+        parts = [dictionary.take(units, kept), priced.units]  # pyright: ignore[reportArgumentType]
+        if problem.architecture.smooth_units and problem.loss.smooth:
+            parts.append(slide(problem, program, optimum))
+        units = dictionary.join(*parts)
     assert best is not None
     assert bound is not None
     return replace(best[0], history=tuple(history)), best[1], bound, tuple(history)
