@@ -99,13 +99,13 @@ class AllPatterns:
         # With a free bias branch and bound is less sharp: short lists are priced faster.
         free = not problem.architecture.penalised(problem).all()
         short = arrangements.count(len(problem.y), self.rank) <= min(effort, SHORT)
-        plain = problem.architecture.plain_neurons
+        searched = problem.architecture.searched
         some = None
-        if not plain or (free and short):
+        if not searched or (free and short):
             try:
                 some = problem.architecture.all_patterns(problem, effort)
             except arrangements.Undecided:
-                if not plain:
+                if not searched:
                     raise
         self.enumerated = some is not None
         some = some or arrangements.sample(problem.design, 1, seed=0)
@@ -127,6 +127,9 @@ class AllPatterns:
             target: prices up to this need not be told apart.
         """
         assert self.oracle is not None
+        cones = self.program.cones
+        linear = np.flatnonzero(cones.open) if cones is not None else np.zeros(0, dtype=np.intp)
+        self.linear = self.program.take(linear)
         nu = _dual_point(self.program, nu)
         found = self.oracle(nu, target)
         ratio = found.bound / self.program.beta
@@ -146,18 +149,21 @@ class AllPatterns:
             target: prices up to this need not be told apart.
             tolerance: relative accuracy asked of a largest price above it.
         """
-        design, program = self.problem.design, self.program
+        program = self.program
         free = bool((~program.gauge.penalised).any())
         nu = _dual_point(program, nu)
         found, bound = None, np.inf
         if FIRST * 2 ** (self.rank + 1) <= self.effort:
             found = supremum(
-                design, nu, free_bias=free, target=target, tolerance=tolerance, nodes=self.effort
-            )
+                design, weights, free_bias=free, target=target, tolerance=tolerance,
+                nodes=self.effort,
+            )  # fmt: skip
             bound = found.bound
         exact = found is not None and found.exact
         if not exact and not free:
-            bound = min(bound, relaxed_supremum(design, nu))
+            bound = min(bound, relaxed_supremum(design, weights))
+        if self.linear.atoms.size:  # a skip connection prices, too
+            bound = max(bound, largest_price(self.linear, nu)[0])
         ratio = bound / program.beta
         value, feasible = lower_bound_at(program, nu, ratio)
         count = arrangements.count(len(nu), self.rank)
@@ -200,6 +206,7 @@ def _best_subgradient(point: ConvexPoint, fit: Floats) -> Floats:
     if y.ndim == 2:  # with several outputs the middle is taken: a valid bound, not a sharp one
         return (low + high) / 2
     nu = np.where(high > low, 0.0, low)
+        design, weights = self.problem.architecture.ramps(self.problem, nu)
     sizes = program.gauge.value(point.theta)
     blocks = np.flatnonzero(sizes > 1e-7 * sizes.max(initial=0.0))  # directions of dust say nothing
     if not len(kinks) or not len(blocks):
@@ -318,7 +325,12 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
     elif not _unseen(program, nu):
         rest = float(np.linalg.norm(_onto_free(program, feasible)))
         rest += program.y.size * EPSILON * float(np.linalg.norm(feasible))
-        bound -= rest * _free_radius(program)
+        charge = (
+            _charge_moved(program, feasible, bound, rest)
+            if y.ndim == 1 and not loss.classes
+            else np.inf
+        )
+        bound -= charge if charge < EASY * abs(bound) else min(charge, rest * _free_radius(program))
     nothing = value(0.0)
     return (bound, feasible) if bound >= nothing else (nothing, 0.0 * feasible)
 
@@ -330,17 +342,18 @@ def _charge_inside(program: Program, nu: Floats, value: float) -> float:
     sees has no price.  But entries near an end of the domain can be put there, and the others
     moved by δ with A_0ᵀ(ν + δ) = 0, ‖δ‖ ≤ ‖A_0ᵀν‖/σ.  Infinite where that is not possible.
     """
-    A, far, lost = program.free, 0.0, 0.0
+    A, far, lost = program.directions[0], 0.0, 0.0
+    whole = bool(np.isin(A, (0.0, 1.0)).all())
     # Slopes of the dual are at most this much off its ends.
     steep = float(np.log(2.0 / INSIDE)) + 1.0
     rank = int(np.linalg.matrix_rank(A))
     for output in nu.reshape(len(nu), -1).T:
         inside = np.minimum(np.abs(output), 1.0 - np.abs(output)) > INSIDE
         ends = np.where(inside, 0.0, np.round(output))
-        fixed = A.T @ ends  # whole numbers: A_0 is made of 0 and 1
+        fixed = A.T @ ends  # whole numbers where A_0 is made of 0 and 1
         sizes = np.linalg.svd(A[inside], compute_uv=False)
         sizes = sizes[sizes > 1e-10 * sizes.max(initial=0.0)]
-        if fixed.any() and len(sizes) < rank:
+        if len(sizes) < rank and (fixed.any() or not whole):
             return np.inf
         moved = np.where(inside, output, ends)
         sums = [math.fsum(column * moved) for column in A.T]  # exact up to one rounding each
@@ -377,6 +390,20 @@ def _constant(program: Program) -> bool:
 
 
 def _unseen(program: Program, nu: Floats) -> bool:
+def _charge_moved(program: Program, nu: Floats, value: float, rest: float) -> float:
+    """Bound what a dual value of real targets loses where ν is moved off the free directions.
+
+    The move is by at most ``rest``.  It raises prices, and an entry above the end of the domain;
+    then the whole is scaled back, which costs a share of the value (that of ν = 0 is 0).  Between
+    them the value is a quadratic function, −½‖ν‖² + yᵀν.
+    """
+    sizes = float(np.linalg.norm(sample_sizes(program)))
+    radius = program.loss.reach(nu) * float(np.abs(nu).max(initial=0.0))
+    share = rest * max(sizes / program.beta, 1.0 / radius if 0 < radius < np.inf else 0.0)
+    slope = float(np.linalg.norm(program.y)) + float(np.linalg.norm(nu)) + rest
+    return (1.0 + 1e-9) * (rest * slope + share * abs(value))
+
+
     """Return whether ν is orthogonal to the free directions exactly, as far as one can tell."""
     return not program.free.shape[1] or (_constant(program) and math.fsum(nu) == 0.0)
 
@@ -399,6 +426,8 @@ def _summing_to_zero(nu: Floats) -> Floats:
 def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
     """Return the β from which on the zero network (free parts aside) is optimal, from above.
 
+        if not whole:  # and one of every product
+            seen += EPSILON * float(np.linalg.norm(np.abs(A).T @ np.abs(moved)))
     It is the largest price at the residual of the network that has only its free part.
 
     Args:
@@ -426,7 +455,8 @@ def _onto_free(program: Program, nu: Floats) -> Floats:
     """Return the projection of ν on the range of A_0."""
     if not program.free.shape[1]:
         return np.zeros_like(nu)
-    return program.free @ np.linalg.lstsq(program.free, nu)[0]
+    Q = program.directions[0]
+    return Q @ np.linalg.lstsq(Q, nu)[0]
 
 
 def _free_radius(program: Program) -> float:

@@ -15,7 +15,8 @@ cvxpy for the reference solver and import it only there.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -64,23 +65,31 @@ class Atoms(Protocol):
 
 @dataclass(frozen=True)
 class MaskedAtoms:
-    """Blocks :math:`A_g = s_g D_{i(g)} X`: signed, masked copies of one design matrix.
+    """Blocks :math:`A_g = s_g D_{i(g)} X`: signed, weighted copies of one design matrix.
 
-    The design is stored once and the masks once per pattern; the n × Gp matrix is never formed
-    outside the reference solver.  With c outputs the same maps act on each column: θ is
+    The diagonal of D_i is 1 where the mask is and ``leak`` where it is not.  The design is stored
+    once and the masks once per pattern; the n × Gp matrix is never formed outside the reference
+    solver.  With c outputs the same maps act on each column: θ is
     (G, p, c), fits and ν are (n, c), and in cvxpy θ is (p, Gc), a block's columns side by side.
 
     Attributes:
         design: X, shape (n, p).
-        masks: diagonals of the D_i, shape (P, n), boolean.
+        masks: the patterns, shape (P, n), boolean.
         index: i(g), shape (G,).
         signs: s_g = ±1, shape (G,).
+        leak: slope of the activation where a pattern is off; 0 for ReLU.
     """
 
     design: Floats
     masks: NDArray[np.bool_]
     index: NDArray[np.int64]
     signs: Floats
+    leak: float = 0.0
+
+    @cached_property
+    def weights(self) -> NDArray[Any]:
+        """Diagonals of the D_i, shape (P, n)."""
+        return np.where(self.masks, 1.0, self.leak) if self.leak else self.masks
 
     @property
     def size(self) -> int:
@@ -97,25 +106,25 @@ class MaskedAtoms:
         per_pattern = np.zeros((len(self.masks), *theta.shape[1:]))
         np.add.at(per_pattern, self.index, self.signs.reshape(-1, *[1] * (theta.ndim - 1)) * theta)
         if theta.ndim == 3:
-            return np.einsum("pn,pnc->nc", self.masks, self.design @ per_pattern)
-        return np.einsum("pn,pn->n", self.masks, per_pattern @ self.design.T)
+            return np.einsum("pn,pnc->nc", self.weights, self.design @ per_pattern)
+        return np.einsum("pn,pn->n", self.weights, per_pattern @ self.design.T)
 
     def adjoint(self, nu: Floats) -> Floats:
         """Return s_g XᵀD_i(g)ν for every block, shape (G, p), or (G, p, c) of ``nu`` (n, c)."""
         if nu.ndim == 2:
-            pulled = self.design.T @ (self.masks[:, :, None] * nu)  # (P, p, c)
+            pulled = self.design.T @ (self.weights[:, :, None] * nu)  # (P, p, c)
             return self.signs[:, None, None] * pulled[self.index]
-        return self.signs[:, None] * ((self.masks * nu) @ self.design)[self.index]
+        return self.signs[:, None] * ((self.weights * nu) @ self.design)[self.index]
 
     def matrix(self, block: int) -> Floats:
         """Return s_g D_i(g) X, shape (n, p)."""
-        return self.signs[block] * self.masks[self.index[block]][:, None] * self.design
+        return self.signs[block] * self.weights[self.index[block]][:, None] * self.design
 
     def expression(self, theta: Any) -> Any:
         """Return Σ_g A_g θ_g in cvxpy, ``theta`` a (p, G) or (p, Gc) variable."""
         import cvxpy
 
-        weights = self.masks[self.index].T * self.signs  # (n, G)
+        weights = self.weights[self.index].T * self.signs  # (n, G)
         outputs = theta.shape[1] // self.size
         if outputs > 1:
             summed = np.tile(np.eye(outputs), (self.size, 1))  # (Gc, c)
@@ -127,7 +136,7 @@ class MaskedAtoms:
         """Return the (p, G) or (p, Gc) cvxpy expression whose columns are A_gᵀν."""
         import cvxpy
 
-        weights = self.masks[self.index].T * self.signs  # (n, G)
+        weights = self.weights[self.index].T * self.signs  # (n, G)
         if nu.ndim == 2 and nu.shape[1] > 1:
             copies = np.tile(np.eye(nu.shape[1]), (1, self.size))  # (c, Gc)
             spread = np.repeat(weights, nu.shape[1], axis=1)
@@ -284,17 +293,32 @@ class PatternCones:
 
     Attributes:
         design: X, shape (n, p).
-        masks: diagonals of the D_i, shape (P, n), boolean.
+        masks: the patterns, shape (P, n), boolean.
         index: i(g), shape (G,).
+        linear: whether the pattern that is on everywhere has no cone (a linear block).
     """
 
     design: Floats
     masks: NDArray[np.bool_]
     index: NDArray[np.int64]
+    linear: bool = False
+
+    @cached_property
+    def sides(self) -> NDArray[np.int8]:
+        """Diagonals of the 2D_i − I, shape (P, n): ±1, and 0 where there is no cone."""
+        sides = 2 * self.masks.astype(np.int8) - 1
+        if self.linear:
+            sides[self.masks.all(axis=1)] = 0
+        return sides
+
+    @property
+    def open(self) -> NDArray[np.bool_]:
+        """Which blocks have no cone, shape (G,)."""
+        return np.logical_and(self.masks.all(axis=1)[self.index], self.linear)
 
     def rows(self, block: int) -> Floats:
         """Return (2D_i − I) X, shape (n, p): the cone is where all its products are ≥ 0."""
-        return np.where(self.masks[self.index[block]], 1.0, -1.0)[:, None] * self.design
+        return self.sides[self.index[block]][:, None] * self.design
 
     def violation(self, theta: Floats) -> float:
         """Return the largest −(±x_kᵀu)/(‖x_k‖‖u‖) over all blocks and rows, at least 0."""
@@ -305,21 +329,21 @@ class PatternCones:
         if not len(used) or not kept.any():
             return 0.0
         cosines = (theta[used] / norms[used, None]) @ (self.design[kept] / lengths[kept, None]).T
-        slack = np.where(self.masks[self.index[used]][:, kept], cosines, -cosines)
+        slack = self.sides[self.index[used]][:, kept] * cosines
         return float(max(0.0, -slack.min()))
 
     def constraints(self, theta: Any) -> list[Any]:
         """Return the cvxpy constraints θ_g ∈ K_i(g), ``theta`` (p, G)."""
         import cvxpy
 
-        signs = np.where(self.masks[self.index], 1.0, -1.0).T  # (n, G)
+        signs = self.sides[self.index].T  # (n, G)
         return [cvxpy.multiply(signs, self.design @ theta) >= 0]
 
     def multiplier_expression(self) -> tuple[Any, list[Any]]:
         """Return the (p, G) cvxpy expression of Σ_k λ_k·row_k and the constraints λ ≥ 0."""
         import cvxpy
 
-        signs = np.where(self.masks[self.index], 1.0, -1.0).T  # (n, G)
+        signs = self.sides[self.index].T  # (n, G)
         multipliers = cvxpy.Variable(signs.shape, nonneg=True)
         return self.design.T @ cvxpy.multiply(signs, multipliers), []
 
@@ -347,6 +371,30 @@ class Program:
     cones: PatternCones | None
     free: Floats
     patterns: Arrangements
+
+    given: ClassVar[str] = ""
+    """What of the network the program holds fixed besides its patterns ("features")."""
+
+    @property
+    def offset(self) -> float:
+        """What the objective pays for that."""
+        return 0.0
+
+    @cached_property
+    def directions(self) -> tuple[Floats, Floats]:
+        """Independent free directions Q (n, r), and the T (q, r) with A_0 T = Q.
+
+        Independent columns of 0 and 1 are their own.  Others become orthogonal columns of unit root
+        mean square; what they span but for rounding (singular values below
+        max(n, q) ε of the largest) does not count: weights along it would be without bound.
+        """
+        A = self.free
+        U, sizes, V = np.linalg.svd(A, full_matrices=False)
+        kept = sizes > max(A.shape) * np.finfo(np.float64).eps * sizes.max(initial=0.0)
+        if kept.sum() == A.shape[1] and np.isin(A, (0.0, 1.0)).all():
+            return A, np.eye(A.shape[1])
+        length = len(A) ** 0.5
+        return length * U[:, kept], length * V[kept].T / sizes[kept]
 
     @property
     def units(self) -> Any:

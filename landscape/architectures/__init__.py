@@ -31,6 +31,7 @@ def get(architecture: str | Architecture, **options: Any) -> Architecture:
     for option in options:
         if option not in known:
             raise unknown(f"option of architecture {architecture!r}", option, known)
+NAMES["two_layer"] = TwoLayer  # with another activation than ReLU
     return kind(**options)
 
 
@@ -45,3 +46,4 @@ __all__ = [
     "TwoLayer",
     "get",
 ]
+    "Wedge",

@@ -47,6 +47,13 @@ class ConvexPoint:
         """The program's objective here."""
         return self.program.value(self.theta, self.constant)
 
+    @property
+    def features(self) -> Floats:
+        """What every block adds to the fit, A_g θ_g, shape (n, G) (one output)."""
+        atoms = self.program.atoms
+        columns = [atoms.matrix(g) @ self.theta[g] for g in range(len(self.theta))]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(self.program.y), 0))
+
 
 @dataclasses.dataclass(frozen=True)
 class Architecture(ABC):
@@ -59,14 +66,45 @@ class Architecture(ABC):
     name: ClassVar[str]
     fixed: ClassVar[tuple[str, ...]] = ()
     """Names of parameters that are part of the network but not trained (gates)."""
-    plain_neurons: ClassVar[bool] = False
-    """Whether the prices of all blocks are the values ±νᵀ(Xu)_+ of unit neurons u."""
+    one_sign: ClassVar[bool] = False
+    """Whether output weights of lowered networks are never negative."""
+    inputs: ClassVar[int | None] = None
+    """How many inputs it takes, where that is fixed."""
+    searched: ClassVar[bool] = False
+    """Whether prices are those of ReLU neurons over some rows (`ramps`), and are searched there."""
+    within_neurons: ClassVar[bool] = False
+    """Whether units of an oracle are ReLU neurons ‖u‖₂ ≤ 1 over the design, but not all of them."""
     smooth_units: ClassVar[bool] = False
     """Whether units priced by an oracle depend smoothly on their parameters (and may slide)."""
+
+    @property
+    def plain_neurons(self) -> bool:
+        """Whether the prices of all blocks are the values ±νᵀ(Xu)_+ of unit neurons u."""
+        return False
+
+    @property
+    def leak(self) -> float:
+        """The slope of the activation below zero, where neurons are searched."""
+        return 0.0
+
+    @property
+    def of_units(self) -> bool:
+        """Whether programs are over units that an oracle prices, and not over patterns."""
+        return type(self).oracle is not Architecture.oracle
 
     def config(self) -> dict[str, Any]:
         """Return what `landscape.architectures.get` needs to make this architecture again."""
         return {"name": self.name, **dataclasses.asdict(self)}
+
+    @property
+    def degree(self) -> float:
+        """κ of R ≥ t^κ/κ for networks of gauge t: 1 where the program is that of the gauge."""
+        return 1.0
+
+    @property
+    def layered(self) -> bool:
+        """Whether only the last two layers have a program, on the features of a network."""
+        return False
 
     @property
     def label(self) -> str:
@@ -150,6 +188,16 @@ class Architecture(ABC):
         used = parameters["hidden"].flatten(1).any(1) | output.reshape(-1, outputs).any(1)
         count = len(used)
         return {k: v[used] if v.ndim and len(v) == count else v for k, v in parameters.items()}
+
+    def ramps(self, problem: Problem, nu: Floats) -> tuple[Floats, Floats]:
+        """Return rows (N, p) and weights (N,): neurons u price as ± weightsᵀ(rows u)_+ at ν."""
+        raise NotImplementedError
+
+    def representatives(
+        self, problem: Problem, gates: Floats, signs: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return one of those neurons (gates (m, p), signs (m,)) that are the same atom."""
+        return gates, signs
 
     def oracle(self, problem: Problem, effort: int) -> Oracle | None:
         """Return what prices every unit at once; None where patterns are priced instead.

@@ -1,27 +1,42 @@
-r"""Two-layer ReLU networks and their convex program (Pilanci & Ergen, ICML 2020).
+r"""Two-layer networks and their convex program (Pilanci & Ergen, ICML 2020).
 
 .. math::
 
-    f(x) = \sum_j (x^⊤w_j + b_j)_+ a_j + ξ, \qquad R = \tfrac12 \sum_j (\|w_j\|^2 + a_j^2)
+    f(x) = \sum_j φ(x^⊤w_j + b_j)\, a_j + ξ, \qquad R = \tfrac12 \sum_j (\|w_j\|^2 + a_j^2)
 
     \min_{u_i, v_i ∈ K_i} ℓ\Big(\sum_i D_i X (u_i − v_i) + ξ 1,\; y\Big)
         + β \sum_i (\|u_i\| + \|v_i\|)
 
+with φ(t) = t for t ≥ 0 and αt below: ReLU (α = 0), leaky ReLU (0 < α < 1), absolute value
+(α = −1).  D_i has entries 1 where pattern i is on and α where it is off, and K_i is the pattern's
+cone for every φ.  |t| = |−t|, so that a pattern and its complement are then the same atoms.
+
 Bias "none": no b, no ξ.  "penalised": b is a coordinate of w on a column of ones, no ξ.  "free":
 neither b nor ξ is penalised; ξ is then needed, because without it the infimum may not be attained
 (w → 0, b → ∞).
+
+Skip "free": f gains :math:`x^⊤w_0` (with a penalised bias (x, 1)ᵀw_0) that R does not count, the
+program free directions A_0 = X.  Directions that X has only by rounding are not counted as
+directions.  As φ(t) − (1+α)t/2 is (1−α)|t|/2, all three activations are then one up to the scale of
+β: α costs what ReLU costs at β/(1−α); and a pattern and its complement are the same atoms again.
+Skip "penalised": f gains a linear neuron :math:`c\, x^⊤v`, R gains ½(‖v‖² + c²): at best ‖cv‖, the
+program a block X without a cone, which contains the blocks of the pattern that is on everywhere
+and stands in their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 
+from landscape.architectures import bridge
+from landscape.architectures.activations import activated, leak_of
 from landscape.architectures.base import Architecture, ConvexPoint
+from landscape.architectures.modules import read_sequential
 from landscape.arrangements import Arrangements
 from landscape.clarke import residuals
 from landscape.errors import BadInput, unknown
@@ -34,8 +49,8 @@ if TYPE_CHECKING:
     from landscape.network import Network
     from landscape.problem import Problem
 
-EPSILON = float(np.finfo(np.float64).eps)
 BIASES = ("none", "penalised", "free")
+SKIPS = ("none", "free", "penalised")
 
 
 def with_ones(X: Floats) -> Floats:
@@ -73,24 +88,61 @@ def seeded_normal(seeds: Sequence[int], *shape: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class TwoLayer(Architecture):
-    """A two-layer ReLU network with one output.
+    """A two-layer network with one output.
 
     Attributes:
         bias: "none", "penalised" or "free" (see the module's text).
+        activation: "relu", "leaky_relu" or "abs".
+        slope: of leaky ReLU below zero; the others have their own.
+        skip: connection from input to output: "none", "free" or "penalised".
     """
 
     bias: Literal["none", "penalised", "free"] = "none"
+    activation: Literal["relu", "leaky_relu", "abs"] = "relu"
+    slope: float = 0.1
+    skip: Literal["none", "free", "penalised"] = "none"
     name: ClassVar[str] = "two_layer_relu"
-    plain_neurons: ClassVar[bool] = True
+    searched: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind of bias."""
+        """Refuse unknown choices, and slopes that are none of a leaky ReLU."""
         if self.bias not in BIASES:
             raise unknown("bias", self.bias, BIASES)
+        if self.skip not in SKIPS:
+            raise unknown("skip", self.skip, SKIPS)
+        leak_of(self.activation, self.slope)
+
+    @property
+    def leak(self) -> float:
+        """The slope α of the activation below zero."""
+        return leak_of(self.activation, self.slope)
+
+    @property
+    def plain_neurons(self) -> bool:
+        """Whether all units are ReLU neurons."""
+        return self.activation == "relu" and self.skip == "none"
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether a pattern and its complement are the same atoms (up to the free part)."""
+        return self.activation == "abs" or self.skip == "free"
+
+    def config(self) -> dict[str, Any]:
+        """Return name and choices; ReLU without a skip connection goes without saying."""
+        choices = super().config()
+        if self.activation == "relu":
+            del choices["activation"]
+        else:
+            choices["name"] = "two_layer"
+        if self.activation != "leaky_relu":
+            del choices["slope"]
+        if self.skip == "none":
+            del choices["skip"]
+        return choices
 
     def check(self, X: Floats, y: Floats) -> None:
         """Refuse targets with several columns, and a constant column beside a bias."""
-        check_scalar_output(self.name, y)
+        check_scalar_output(self.label, y)
         check_bias_column(self.bias, X)
 
     def design(self, X: Floats) -> Floats:
@@ -100,16 +152,19 @@ class TwoLayer(Architecture):
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0
     ) -> Parameters:
-        """Return networks with w ~ N(0, scale²/p) and a ~ N(0, scale²/m); ξ = 0."""
-        p = problem.design.shape[1]
-        draws = seeded_normal(seeds, width, p + 1)
-        parameters = {
-            "hidden": scale / p**0.5 * draws[..., :p],
-            "output": scale / width**0.5 * draws[..., p],
-        }
+        """Return networks with w ~ N(0, scale²/p) and a ~ N(0, scale²/m); free parts are 0."""
+        p, linear = problem.design.shape[1], self.skip == "penalised"
+        draws = seeded_normal(seeds, width + linear, p + 1)
+        weights, outputs = scale / p**0.5 * draws[..., :p], scale / width**0.5 * draws[..., p]
+        parameters = {"hidden": weights[:, :width], "output": outputs[:, :width]}
+        skipped = p - (self.bias == "free")
+        if linear:
+            parameters |= {"skip": weights[:, -1, :skipped], "skip_output": outputs[:, -1]}
+        elif self.skip == "free":
+            parameters["skip"] = torch.zeros(len(seeds), skipped, dtype=torch.float64)
         if self.bias == "free":
             parameters["constant"] = torch.zeros(len(seeds), dtype=torch.float64)
-        return parameters
+        return {k: v.clone() for k, v in parameters.items()} if linear else parameters
 
     def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return outputs (…, n)."""
@@ -117,86 +172,115 @@ class TwoLayer(Architecture):
         before = X @ hidden[..., : X.shape[1]].mT  # (…, n, m)
         if self.bias != "none":
             before = before + hidden[..., None, :, -1]
-        fit = (torch.relu(before) @ output[..., None])[..., 0]
+        fit = (activated(before, self.leak) @ output[..., None])[..., 0]
+        if self.skip != "none":
+            fit = fit + self._skipped(parameters, X)
         return fit + parameters["constant"][..., None] if self.bias == "free" else fit
 
+    def _skipped(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
+        """Return what the skip connection adds to the outputs (…, n)."""
+        skip = parameters["skip"]
+        linear = (X @ skip[..., : X.shape[1], None])[..., 0]
+        if self.bias == "penalised":
+            linear = linear + skip[..., None, -1]
+        return linear * parameters["skip_output"][..., None] if self.skip != "free" else linear
+
     def penalty(self, parameters: Parameters) -> torch.Tensor:
-        """Return ½ Σ(‖w‖² + a²), shape (…,); a free bias does not count."""
+        """Return ½ Σ(‖w‖² + a²), shape (…,); a free bias or skip connection does not count."""
         hidden = parameters["hidden"]
         if self.bias == "free":
             hidden = hidden[..., :-1]
-        return 0.5 * ((hidden**2).sum((-1, -2)) + (parameters["output"] ** 2).sum(-1))
+        squares = (hidden**2).sum((-1, -2)) + (parameters["output"] ** 2).sum(-1)
+        if self.skip == "penalised":
+            squares = squares + (parameters["skip"] ** 2).sum(-1) + parameters["skip_output"] ** 2
+        return 0.5 * squares
 
     def gates(self, parameters: Parameters) -> Floats:
         """Return the hidden weights of the neurons that take part, shape (m', p)."""
-        hidden = _numpy(parameters["hidden"])
-        return hidden[(_numpy(parameters["output"]) != 0) & hidden.any(axis=1)]
+        hidden = bridge.array(parameters["hidden"])
+        return hidden[(bridge.array(parameters["output"]) != 0) & hidden.any(axis=1)]
+
+    def without_padding(self, parameters: Parameters) -> Parameters:
+        """Return one network without the zero neurons that pad it to a batch's width."""
+        neurons = {k: v for k, v in parameters.items() if k in ("hidden", "output")}
+        return {**parameters, **super().without_padding(neurons)}
 
     def program(
         self, problem: Problem, patterns: Arrangements, signs: Floats | None = None
     ) -> Program:
-        """Return the program over blocks (i, ±), or over the given signed patterns only."""
-        design, count = problem.design, len(patterns)
-        index = np.arange(count)
-        if signs is None:
-            index, signs = np.tile(index, 2), np.repeat([1.0, -1.0], count)
+        """Return the program over blocks (i, ±), or over the given signed patterns only.
+
+        With a penalised skip connection the pattern that is on everywhere, added last where it is
+        missing, stands for the linear block.
+        """
+        design, linear = problem.design, self.skip == "penalised"
+        if linear and not np.asarray(patterns).all(axis=1).any():
+            one = np.ones((1, len(design)), dtype=bool)
+            whole = Arrangements.from_bool(one, np.zeros((1, design.shape[1])))
+            patterns = Arrangements(
+                np.vstack([patterns.packed, whole.packed]),
+                len(design),
+                np.vstack([patterns.gates, whole.gates]),
+            )
+            signs = None if signs is None else np.append(signs, 1.0)
         masks = np.asarray(patterns)
+        index = np.arange(len(patterns))
+        if signs is None:
+            index, signs = self._blocks(design, masks)
         return Program(
             loss=problem.loss,
             y=problem.y,
             beta=problem.beta,
-            atoms=MaskedAtoms(design, masks, index, np.asarray(signs, dtype=np.float64)),
+            atoms=MaskedAtoms(
+                design, masks, index, np.asarray(signs, dtype=np.float64), leak=self.leak
+            ),
             gauge=Euclidean(self.penalised(problem)),
-            cones=PatternCones(design, masks, index),
-            free=np.ones((len(design), int(self.bias == "free"))),
+            cones=PatternCones(design, masks, index, linear=linear),
+            free=design
+            if self.skip == "free"
+            else np.ones((len(design), int(self.bias == "free"))),
             patterns=patterns,
         )
 
-    def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
-        """Return the convex point: u_i = Σ w_j|a_j| over the neurons of one signed pattern.
+    def _blocks(self, design: Floats, masks: NDArray[np.bool_]) -> tuple[Any, Floats]:
+        """Return pattern and sign of both blocks of every pattern that says something new."""
+        whole = masks.all(axis=1) & (self.skip == "penalised")
+        index = np.flatnonzero(~whole)
+        if self.mirrored:
+            seen = masks[index][:, design.any(axis=1)]
+            turn = ~seen[:, :1]
+            _, first = np.unique(seen ^ turn, axis=0, return_index=True)
+            index = index[np.sort(first)]
+        linear = np.flatnonzero(whole)[:1]
+        signs = np.repeat([1.0, -1.0, 1.0], [len(index), len(index), len(linear)])
+        return np.concatenate([index, index, linear]), signs
 
-        Merging neurons keeps the fit and cannot raise the penalty.  A neuron on kinks, up to the
-        rounding of Xw, is put into one full-dimensional cell whose closed cone contains it.
-        """
-        hidden, output = _numpy(parameters["hidden"]), _numpy(parameters["output"])
-        constant = np.zeros(int(self.bias == "free"))
-        if self.bias == "free":
-            flat = ~hidden[:, :-1].any(axis=1)  # w = 0: the neuron is a constant
-            lifted = (np.maximum(hidden[flat, -1], 0) * output[flat]).sum()
-            constant += float(parameters["constant"].detach()) + lifted
-            hidden, output = hidden[~flat], output[~flat]
-        taking_part = (output != 0) & hidden.any(axis=1)
-        hidden, output = hidden[taking_part], output[taking_part]
-        # On kinks one direction decides for all neurons: copies of one are not told apart by the
-        # rounding of their products, and antipodal samples not put on one side together.
-        before = hidden @ problem.design.T
-        terms = np.abs(hidden) @ np.abs(problem.design).T
-        near = np.abs(before) <= 4 * (hidden.shape[1] + 2) * EPSILON * terms
-        tilt = np.random.default_rng(0).standard_normal(hidden.shape[1])
-        masks = np.where(near, problem.design @ tilt >= 0, before > 0)
-        keys = np.hstack([masks, output[:, None] > 0])
-        _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        theta = np.zeros((len(first), hidden.shape[1]))
-        np.add.at(theta, group.reshape(-1), np.abs(output)[:, None] * hidden)
-        patterns = Arrangements.from_bool(masks[first], hidden[first])
-        program = self.program(problem, patterns, np.sign(output[first]))
-        return ConvexPoint(program, theta, constant)
+    def representatives(
+        self, problem: Problem, gates: Floats, signs: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return one of the neurons that are the same atom; the zero gate is the linear block."""
+        if self.mirrored:
+            gates = bridge.turned(problem.design, gates)
+        if self.skip == "penalised":
+            whole = (gates @ problem.design.T >= 0).all(axis=1)
+            gates = np.vstack([gates[~whole], np.zeros((1, gates.shape[1]))])
+            signs = np.append(signs[~whole], 1.0)
+        return gates, signs
+
+    def ramps(self, problem: Problem, nu: Floats) -> tuple[Floats, Floats]:
+        """Return rows and weights over which ReLU neurons price as this architecture's do."""
+        if not self.leak:
+            return problem.design, nu
+        rows = np.vstack([problem.design, -problem.design])
+        return rows, np.concatenate([nu, -self.leak * nu])
+
+    def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
+        """Return the convex point: u_i = Σ w_j|a_j| over the neurons of one signed pattern."""
+        return bridge.lift(self, problem, parameters)
 
     def lower(self, point: ConvexPoint) -> Parameters:
         """Return the balanced network: u ↦ (u/√‖u‖, ±√‖u‖), one neuron a non-zero block."""
-        program, theta = point.program, point.theta
-        norms = program.gauge.value(theta)
-        active = norms > 0
-        scale = np.sqrt(norms[active])
-        parameters = {
-            "hidden": torch.as_tensor(theta[active] / scale[:, None]),
-            "output": torch.as_tensor(program.atoms.signs[active] * scale),
-        }
-        if self.bias == "free":
-            flat = ~active & program.atoms.masks[program.atoms.index].all(axis=1)
-            added = (program.atoms.signs[flat] * theta[flat, -1]).sum()
-            parameters["constant"] = torch.tensor(point.constant[0] + added)
-        return parameters
+        return bridge.lower(self, point)
 
     def sizes(self, problem: Problem, hidden: torch.Tensor) -> torch.Tensor:
         """Return the norms of the penalised parts of hidden weights (…, m, p), shape (…, m)."""
@@ -221,25 +305,43 @@ class TwoLayer(Architecture):
         end["hidden"][output == 0], end["output"][~alive] = 0.0, 0.0
         if "constant" in parameters:
             flat = (lengths == 0) & (output != 0)
-            constants = (hidden[flat, -1].clamp_min(0) * output[flat]).sum()
+            constants = (activated(hidden[flat, -1], self.leak) * output[flat]).sum()
             end["constant"] = parameters["constant"] + constants
+        if self.skip == "free":
+            end["skip"] = parameters["skip"]
+        elif self.skip == "penalised":
+            product = parameters["skip"] * parameters["skip_output"]
+            root = product.norm().sqrt()
+            end["skip"] = product / root if root > 0 else product
+            end["skip_output"] = root
         return end, rates
 
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:
         """Return Clarke residuals (of ξ too), wrong-signed ties and imbalances of the neurons."""
-        hidden, output = _numpy(parameters["hidden"]), _numpy(parameters["output"])
-        penalised = self.penalised(problem)
+        hidden, output = bridge.array(parameters["hidden"]), bridge.array(parameters["output"])
+        penalised, beta = self.penalised(problem), problem.beta
         lengths, sizes = np.linalg.norm(hidden[:, penalised], axis=1), np.abs(output)
-        there = np.maximum(lengths, sizes) > 0
-        balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
         both = (lengths > 0) & (sizes > 0)
+        rows, weights = self.ramps(problem, nu)
         clarke, wrong = residuals(
-            problem.design, penalised, hidden[both], np.sign(output[both]), nu, problem.beta
+            rows, penalised, hidden[both], np.sign(output[both]), weights, beta
         )
         if self.bias == "free":
-            clarke = np.append(clarke, abs(float(nu.sum())) / problem.beta)
+            clarke = np.append(clarke, abs(float(nu.sum())) / beta)
+        if self.skip != "none":
+            skip = bridge.array(parameters["skip"])
+            pull = problem.design[:, : len(skip)].T @ nu
+            length = float(np.linalg.norm(skip))
+            if self.skip == "penalised":
+                through = float(parameters["skip_output"])
+                lengths, sizes = np.append(lengths, length), np.append(sizes, abs(through))
+                # Like a neuron, the linear one says nothing where it is zero.
+                pull = np.sign(through) * pull - beta * skip / length if length * through else 0.0
+            clarke = np.append(clarke, np.linalg.norm(pull) / beta)
+        there = np.maximum(lengths, sizes) > 0
+        balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
         return clarke, wrong, balance
 
     def penalised(self, problem: Problem) -> NDArray[np.bool_]:
@@ -249,46 +351,7 @@ class TwoLayer(Architecture):
         return penalised
 
     def read(self, module: torch.nn.Module) -> Parameters:
-        """Return the parameters of our `Network` or of Sequential(Linear, ReLU, Linear)."""
-        own = getattr(module, "architecture", None)
-        if own is not None and own == self:
+        """Return the parameters of our `Network`, or of Sequential(Linear, activation, Linear)."""
+        if getattr(module, "architecture", None) == self:
             return cast("Network", module).values
-        parts = list(module.children()) if isinstance(module, torch.nn.Sequential) else []
-        linear, kinds = torch.nn.Linear, [type(part) for part in parts]
-        if own is not None or kinds != [linear, torch.nn.ReLU, linear]:
-            found = own.label if own is not None else " → ".join(k.__name__ for k in kinds)
-            raise BadInput(
-                f"network is {found or type(module).__name__}: architecture {self.label} reads "
-                "its own networks and Sequential(Linear(d, m), ReLU(), Linear(m, 1))."
-            )
-        first, last = cast(torch.nn.Linear, parts[0]), cast(torch.nn.Linear, parts[2])
-        weights, shift = first.weight.detach().double(), _bias(first)
-        constant = _bias(last)
-        if len(last.weight) != 1:
-            raise BadInput(f"network has {len(last.weight)} outputs: {self.name} has one.")
-        if (self.bias == "none" and bool(shift.any())) or (
-            self.bias != "free" and bool(constant.any())
-        ):
-            raise BadInput(
-                f"network has biases that architecture {self.label} has not: use "
-                "TwoLayer(bias='penalised') for a hidden bias under weight decay, or "
-                "TwoLayer(bias='free') for hidden and output biases without it."
-            )
-        if self.bias != "none":
-            weights = torch.hstack([weights, shift[:, None]])
-        parameters = {"hidden": weights, "output": last.weight.detach().double()[0]}
-        if self.bias == "free":
-            parameters["constant"] = constant[0]
-        return parameters
-
-
-def _bias(layer: torch.nn.Linear) -> torch.Tensor:
-    return (
-        torch.zeros(len(layer.weight)).double()
-        if layer.bias is None
-        else (layer.bias.detach().double())
-    )
-
-
-def _numpy(tensor: torch.Tensor) -> Floats:
-    return tensor.detach().cpu().numpy().astype(np.float64)
+        return read_sequential(self, module)

@@ -133,6 +133,11 @@ class OptimalSet:
                 "solution has several outputs: their optimal set is no polytope (blocks are "
                 "matrices, and a nuclear norm has curved faces)."
             )
+        if problem.architecture.searched and not problem.architecture.plain_neurons:
+            raise BadInput(
+                f"solution has architecture {problem.architecture.label}: optimal sets are known "
+                "here for two-layer ReLU networks without a skip connection, and for gated ones."
+            )
         if not problem.loss.strict:
             raise BadInput(
                 f"solution has the {problem.loss.name} loss, which is not strictly convex: its "

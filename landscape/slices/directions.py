@@ -118,7 +118,7 @@ def balanced(problem: Problem, network: torch.nn.Module | Parameters) -> Paramet
     if not isinstance(problem.architecture, TwoLayer):
         raise BadInput(
             f"kind is 'balanced' and the architecture {problem.architecture.label}: balancing is "
-            "defined for two-layer ReLU networks; use kind='filter'."
+            "defined for two-layer networks; use kind='filter'."
         )
     return problem.architecture.balanced(problem, read(problem, network))[0]
 

@@ -267,7 +267,7 @@ def evaluate(
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     coordinates = torch.as_tensor(grid.reshape(-1, len(axes)), dtype=real)  # last axis fastest
     # A subclass may have another forward pass.
-    exactly = type(problem.architecture) is TwoLayer
+    exactly = type(problem.architecture) is TwoLayer and problem.architecture.plain_neurons
     with torch.no_grad():
         found = (_two_layer if exactly else _any)(problem, origin, ways, coordinates)
     return found.numpy().astype(np.float64).reshape(grid.shape[:-1])

@@ -119,7 +119,8 @@ def curve_extrema(
         BadInput: for another architecture or number of networks, weights that are not finite, or
             a tolerance that is not positive.
     """
-    if type(problem.architecture) is not TwoLayer:
+    architecture = problem.architecture
+    if type(architecture) is not TwoLayer or not architecture.plain_neurons:
         raise BadInput(
             f"architecture is {problem.architecture.label}: exact extrema along a segment are "
             "known for two-layer ReLU networks; sample with landscape.slices.through."

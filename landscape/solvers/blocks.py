@@ -50,11 +50,13 @@ class Blocks:
 
     Attributes:
         X: scaled design, shape (n, p), penalised coordinates first.
-        masks: 0/1, shape (P, n).
+        used: which of the program's patterns have blocks; the others stay away.
+        masks: slopes of the activation, 0/1 for ReLU, shape (P, n).
         index, signs: pattern and sign of every block, shape (G,).
         cone: unit rows of the cones, shape (k, p).
         sides: ±1, on which side of each cone row a block must lie, shape (G, k).
-        free: A_0, shape (n, q).
+        open: blocks without a cone; their sides are 0.
+        free: independent free directions, shape (n, r) (see `Program.directions`).
         shifting: blocks whose free coordinates only repeat A_0: any shift of one into the other
             keeps the objective.
         penalised: how many of the p coordinates count in the norm.
@@ -85,14 +87,16 @@ class Blocks:
 
         self.device = device
         self.X, self.y = tensor(X), tensor(program.y / self.y_scale)
-        self.masks = tensor(atoms.masks.astype(np.float64))
+        self.used, index = np.unique(atoms.index, return_inverse=True)
+        slopes = atoms.weights[self.used]
+        self.masks = tensor(slopes.astype(np.float64))
         self.masks_t = self.masks.T.contiguous()
-        self.index, self.signs = tensor(atoms.index), tensor(atoms.signs)
-        self.free = tensor(program.free)
+        self.index, self.signs = tensor(index), tensor(atoms.signs)
+        self.free = tensor(program.directions[0])
         self.n, self.p = X.shape
-        self.size, self.patterns = len(atoms.index), len(atoms.masks)
+        self.size, self.patterns = len(index), len(slopes)
         half = np.arange(self.patterns)
-        self.paired = np.array_equal(atoms.index, np.r_[half, half]) and np.array_equal(
+        self.paired = np.array_equal(index, np.r_[half, half]) and np.array_equal(
             atoms.signs, np.repeat([1.0, -1.0], self.patterns)
         )
         rows, first = _rays(X)
@@ -100,11 +104,12 @@ class Blocks:
         self.cone = tensor(rows)
         self.cone_t = self.cone.T.contiguous()
         if program.cones is not None:
-            sides = 2.0 * atoms.masks[:, first] - 1.0
+            sides = program.cones.sides[self.used[:, None], first].astype(np.float64)
             self.pattern_sides = tensor(sides)  # (P, k)
             self.sides = self.pattern_sides[self.index].contiguous()
-        # A free bias of a block open on all samples does what the output bias does.
-        every = tensor(np.asarray(atoms.masks.all(axis=1)))[self.index]
+            self.open = tensor(np.flatnonzero(program.cones.open))
+        # A free bias of a block with one slope on all samples does what the output bias does.
+        every = tensor((slopes == slopes[:, :1]).all(axis=1) & (slopes[:, 0] != 0))[self.index]
         self.shifting = torch.nonzero(every & (self.penalised < self.p))[:, 0]
 
     def per_pattern(self, theta: Tensor) -> Tensor:
@@ -134,12 +139,25 @@ class Blocks:
         return each[self.index] * self.signs[:, None]
 
     def slack(self, theta: Tensor) -> Tensor:
-        """Return the products of every block with its cone's rows, shape (G, k)."""
-        return self.sides * (theta @ self.cone_t)
+        """Return the products of every block with its cone's rows, shape (G, k); 1 without one."""
+        slack = self.sides * (theta @ self.cone_t)
+        if len(self.open):
+            slack[self.open] = 1.0
+        return slack
 
     def slack_adjoint(self, multipliers: Tensor) -> Tensor:
         """Return Σ_k λ_k·row_k of every block, shape (G, p)."""
         return (self.sides * multipliers) @ self.cone
+
+    def scaled_free(self, constant: Floats) -> Tensor:
+        """Return a free part given in the program's units in scaled ones, shape (r,)."""
+        _, back = self.program.directions
+        inside = np.linalg.lstsq(back, constant)[0] if back.size else constant[:0]
+        return torch.as_tensor(inside / self.y_scale, device=self.device)
+
+    def original_free(self, c: Tensor) -> Floats:
+        """Return a scaled free part in the program's units, shape (q,)."""
+        return self.program.directions[1] @ (c.cpu().numpy() * self.y_scale)
 
     def scaled(self, theta: Floats) -> Tensor:
         """Return blocks given in the program's units in scaled ones."""

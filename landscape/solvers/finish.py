@@ -114,7 +114,7 @@ def identify(blocks: Blocks, point: Point) -> tuple[Tensor, Tensor]:
     norms = z[:, :k].norm(dim=1)
     active = norms / norms.max() > 1 - point.w.norm(dim=1) / blocks.beta
     ratio = (point.s / norms[:, None]) / (point.mu / blocks.beta)
-    binding = (ratio < 1) & active[:, None]
+    binding = (ratio < 1) & active[:, None] & (blocks.sides != 0)
     for bar in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 0.0):
         m = Manifold(blocks, torch.nonzero(active)[:, 0], binding[active])
         lost = m.project(z[active])[:, :k].norm(dim=1) < 0.9 * norms[active]
@@ -137,6 +137,8 @@ def _merge(
     unit = z[where] / norms[:, None]
     signs = blocks.signs[where]
     same = (unit @ unit.T > 1 - SAME) & (signs[:, None] == signs)
+    closed = (blocks.sides[where] != 0).any(1)  # what has no cone shares no face
+    same &= closed & closed[:, None]
     order = torch.argsort(norms, descending=True, stable=True)
     same, gone = same.cpu().numpy(), np.zeros(len(where), dtype=bool)
     z, active, binding = z.clone(), active.clone(), binding.clone()
@@ -304,7 +306,7 @@ def _enter(
     unit = torch.stack([one[2] for one in entering])
     gains = torch.tensor([one[1] for one in entering], dtype=x.dtype, device=x.device) - b.beta
     slack = b.sides[index] * (unit @ b.cone_t)
-    binding = slack <= 1e-9
+    binding = (slack <= 1e-9) & (b.sides[index] != 0)
     onto = Manifold(b, index, binding).project(unit)
     able = onto[:, : b.penalised].norm(dim=1) > 0.5
     if not bool(able.any()):

@@ -57,9 +57,10 @@ class Columns:
     masks: NDArray[np.bool_]
 
     @staticmethod
-    def of(X: Floats, gates: Floats, signs: Floats) -> Columns:
+    def of(problem: Problem, gates: Floats, signs: Floats) -> Columns:
         """Return the distinct signed patterns of some directions."""
-        masks = gates @ X.T >= 0
+        gates, signs = problem.architecture.representatives(problem, gates, signs)
+        masks = gates @ problem.design.T >= 0
         columns = Columns(gates, signs, masks)
         return columns.take(list({key: i for i, key in enumerate(columns._keys())}.values()))
 
@@ -71,7 +72,8 @@ class Columns:
         """
         masks = program.atoms.masks[program.atoms.index]
         gates = program.patterns.gates[program.atoms.index].copy()
-        for g in np.flatnonzero(~gates.any(axis=1)):
+        closed = True if program.cones is None else ~program.cones.open
+        for g in np.flatnonzero(~gates.any(axis=1) & closed):
             gates[g] = search.inner_gate(program.atoms.design, masks[g], theta[g])
         return Columns(gates, program.atoms.signs, masks)
 
@@ -138,8 +140,7 @@ def generate(
     Raises:
         NotConverged: if the restricted solver fails, or the rounds run out and ``throw``.
     """
-    X, beta = problem.design, problem.beta
-    penalised = problem.architecture.penalised(problem)
+    beta = problem.beta
     at_zero = problem.loss.at_zero(problem.y)
     rng, began = np.random.default_rng(seed), time.perf_counter()
     columns, before, lowest = first, None, np.inf
@@ -153,7 +154,7 @@ def generate(
         optimum, how = _solve(program, before, max(tolerance / 4, AIMS[stage]), device)
         carrying = _carrying(program, optimum)
         found, ratio, count = _search(
-            X, penalised, beta, optimum, columns, carrying, rng, stage > 0, tolerance
+            problem, optimum, columns, carrying, rng, stage > 0, tolerance
         )
         found = found.without(columns)
         reached = lower_bound_at(program, optimum.nu, max(1.0, ratio))[0]
@@ -180,7 +181,7 @@ def generate(
             columns, before = columns.take(carrying) if carrying.any() else columns, None
             continue
         if open_gap <= tolerance or not len(found.signs):
-            found = Columns.of(X, *everything(optimum.nu, beta * (1 + tolerance / 10)))
+            found = Columns.of(problem, *everything(optimum.nu, beta * (1 + tolerance / 10)))
             found = found.without(columns)
             if not len(found.signs):
                 ended = True
@@ -229,13 +230,12 @@ def _carrying(program: Program, optimum: Optimum) -> NDArray[np.bool_]:
     """
     sizes = program.gauge.value(optimum.theta)
     cut = next(cut for gap, cut in DUST if optimum.gap <= gap)
-    return sizes > cut * sizes.max(initial=0.0)
+    carrying = sizes > cut * sizes.max(initial=0.0)
+    return carrying if program.cones is None else carrying | program.cones.open  # these stay
 
 
 def _search(
-    X: Floats,
-    penalised: NDArray[np.bool_],
-    beta: float,
+    problem: Problem,
     optimum: Optimum,
     columns: Columns,
     carrying: NDArray[np.bool_],
@@ -244,8 +244,10 @@ def _search(
     tolerance: float,
 ) -> tuple[Columns, float, int]:
     """Search both signs; return new columns, the largest price over β, and the climbs made."""
+    X, beta, architecture = problem.design, problem.beta, problem.architecture
+    penalised, p = architecture.penalised(problem), X.shape[1]
     gates, signs, largest, count = [], [], 0.0, 0
-    p = X.shape[1]
+    carrying = carrying & columns.gates.any(axis=1)  # a linear block is no neuron
     for sign in (1.0, -1.0):
         near = optimum.theta[carrying & (columns.signs == sign)]
         norms = np.linalg.norm(near[:, penalised], axis=1)
@@ -265,9 +267,10 @@ def _search(
             ADDED,
             sharp,
             tolerance / 10 if sharp else 1e-3,
+            architecture.leak,
         )
         gates.append(found.gates)
         signs.append(np.full(len(found.prices), sign))
         largest, count = max(largest, best), count + len(starts)
-    found = Columns.of(X, np.vstack(gates), np.concatenate(signs))
+    found = Columns.of(problem, np.vstack(gates), np.concatenate(signs))
     return found, largest / beta, count

@@ -148,6 +148,8 @@ class Interior:
         norm = _Norm(z, t, w, b.beta)
         buffer, weights, ratio, ds, dmu, other_ds, other_dmu = self.spare
         torch.div(mu, s, out=weights)
+        if len(b.open):  # their slacks do not move
+            weights[b.open] = 0.0
         system = _System(self, norm, weights, L)
         if not system.sound:
             return False

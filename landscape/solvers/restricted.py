@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import linprog
 
 from landscape.bounds import lower_bound, refit_free, relative_gap
+from landscape.dense import GroupProgram
 from landscape.dictionary import Lasso
 from landscape.errors import NotConverged
 from landscape.solvers import active_set, group_lasso, reference
@@ -106,7 +107,7 @@ def resume(
         active = norms > 0
         slack = blocks.slack(z)
         binding = (slack <= 1e-9 * norms[:, None]) & active[:, None]
-        c = torch.as_tensor(constant / blocks.y_scale, device=device)
+        c = blocks.scaled_free(constant)
         done = finish(blocks, z, c, active, binding, torch.zeros_like(slack), budget)
         if not done.settled:
             return None
@@ -140,6 +141,8 @@ def _work(program: Program) -> int:
 
 def _unsuited(program: Program) -> str:
     """Return why the fast solver does not apply, or nothing."""
+    if isinstance(program, GroupProgram):
+        return "blocks are dense, so the reference solved it"
     if not program.loss.smooth:
         return f"the {program.loss.name} loss has no curvature, so the reference solved it"
     if program.cones is not None and not program.atoms.design.any():
@@ -194,7 +197,7 @@ def _fast(program: Program, tolerance: float, device: str) -> tuple[Optimum | No
 def _optimum(blocks: Blocks, z: Tensor, c: Tensor, mu: Tensor) -> Optimum:
     """Return scaled blocks as an optimum of the program, dual point at their fit."""
     program = blocks.program
-    theta, constant = blocks.original(z), c.cpu().numpy() * blocks.y_scale
+    theta, constant = blocks.original(z), blocks.original_free(c)
     fit = program.fit(theta, constant)
     return Optimum(
         theta=theta,
@@ -208,8 +211,10 @@ def _optimum(blocks: Blocks, z: Tensor, c: Tensor, mu: Tensor) -> Optimum:
 
 def _interior_directions(blocks: Blocks) -> Tensor | None:
     """Return a direction well inside every block's cone, shape (G, p), or None."""
-    gates = blocks.scaled(blocks.program.patterns.gates)
+    gates = blocks.scaled(blocks.program.patterns.gates[blocks.used])
     centred, inside = centre(blocks, gates)
+    anywhere = ~(blocks.pattern_sides != 0).any(1)
+    centred[anywhere], inside[anywhere] = 1.0, True
     for i in torch.nonzero(~inside)[:, 0].tolist():
         found = _deepest(blocks, i)
         if found is None:

@@ -1,10 +1,10 @@
 r"""Local search for neurons that price above β: the generator of columns.
 
-The price of a unit neuron u with output sign s is :math:`φ(u) = s\,ν^⊤(Xu)_+`, piecewise linear
-on the sphere, with very many local maxima.  Many starts climb together by normalised gradient
-steps; those that matter are then polished exactly: within a cell the maximum is one cone
-projection, and a row k that binds it with multiplier λ_k is crossed as long as
-:math:`λ_k + sν_k > 0`, because φ then still rises beyond it.
+The price of a unit neuron u with output sign s is :math:`φ(u) = s\,ν^⊤(Xu)_+`, or with a slope α
+(`leak`) below zero in the place of 0: piecewise linear on the sphere, with very many local maxima.
+Many starts climb together by normalised gradient steps; those that matter are then polished
+exactly: within a cell the maximum is one cone projection, and a row k that binds it with multiplier
+λ_k is crossed as long as :math:`λ_k + (1 − α) sν_k > 0`, because φ then still rises beyond it.
 
 What this finds is attained, so it makes columns; that nothing better exists is not its claim
 (`landscape.pricing` bounds the supremum apart).
@@ -43,7 +43,7 @@ class Neurons(NamedTuple):
 
 
 def climb(
-    X: Tensor, penalised: int, pull: Tensor, starts: Tensor, steps: int = 40
+    X: Tensor, penalised: int, pull: Tensor, starts: Tensor, steps: int = 40, leak: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Climb φ from many starts at once.
 
@@ -53,6 +53,7 @@ def climb(
         pull: s ν, shape (n,).
         starts: directions, shape (m, p).
         steps: gradient steps, their lengths falling from 1/2 to 1/50.
+        leak: slope of the activation below zero.
 
     Returns:
         The best directions on each climb, of unit norm, and their prices.
@@ -62,6 +63,8 @@ def climb(
     for step in range(steps + 1):
         before = u @ X.T
         open_ = (before > 0).to(X.dtype)
+        if leak:
+            open_.mul_(1.0 - leak).add_(leak)
         value = (before * open_) @ pull
         if price is None:
             price = value
@@ -101,6 +104,7 @@ def polish(
     penalised: NDArray[np.bool_],
     pull: NDArray[np.float64],
     direction: NDArray[np.float64],
+    leak: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
     """Return the local maximum of φ reached from a direction by exact cell-to-cell ascent.
 
@@ -109,16 +113,17 @@ def polish(
         penalised: which coordinates the unit norm counts, shape (p,).
         pull: s ν, shape (n,).
         direction: where to begin, shape (p,).
+        leak: slope of the activation below zero.
 
     Returns:
         The unit maximiser (p,), its cell's mask (n,), and its price.
     """
-    weight = projection_weights(X, penalised)
+    weight, kink = projection_weights(X, penalised), (1.0 - leak) * pull
     mask = X @ direction > 0
     best = (direction, mask, -np.inf)
     for _ in range(HOPS):
         rows = np.where(mask, 1.0, -1.0)[:, None] * X
-        xi = (mask * pull) @ X
+        xi = ((np.where(mask, 1.0, leak) if leak else mask) * pull) @ X
         try:
             multipliers, _ = nnls((rows * weight).T, -xi * weight)
         except RuntimeError:
@@ -129,7 +134,7 @@ def polish(
             break
         unit = top * weight**2
         best = (unit / np.linalg.norm(unit[penalised]), mask, price)
-        crossed = (multipliers > 0) & (multipliers + pull > 1e-12 * np.abs(pull))
+        crossed = (multipliers > 0) & (multipliers + kink > 1e-12 * np.abs(kink))
         if not crossed.any():
             break
         mask = mask ^ crossed
@@ -166,6 +171,7 @@ def find(
     most: int,
     sharp: bool,
     tolerance: float,
+    leak: float = 0.0,
 ) -> tuple[Neurons, float]:
     """Return distinct neurons that price above β (1 + tolerance), and the best price seen.
 
@@ -179,13 +185,18 @@ def find(
         most: how many neurons to return at most.
         sharp: polish every distinct climb that comes within 2 % of β; else only climb.
         tolerance: relative.
+        leak: slope of the activation below zero.
     """
     order = np.argsort(~penalised, kind="stable")
     count = int(penalised.sum())
     tensor = torch.as_tensor(np.ascontiguousarray(X[:, order]))
     with threads_for(tensor.numel()):
         tops, prices = climb(
-            tensor, count, torch.as_tensor(pull), torch.as_tensor(starts[:, order].copy())
+            tensor,
+            count,
+            torch.as_tensor(pull),
+            torch.as_tensor(starts[:, order].copy()),
+            leak=leak,
         )
     found = np.empty(tops.shape)
     found[:, order] = tops.numpy()
@@ -200,7 +211,7 @@ def find(
         return Neurons(candidates, masks, candidates, values), largest
     neurons: dict[bytes, tuple[NDArray[np.float64], NDArray[np.bool_], float]] = {}
     for direction in [*near, *candidates]:
-        one = polish(X, penalised, pull, direction)
+        one = polish(X, penalised, pull, direction, leak)
         if one[2] > beta * (1 + tolerance):
             neurons.setdefault(np.packbits(one[1]).tobytes(), one)
         largest = max(largest, one[2])

@@ -178,11 +178,16 @@ def without_noise(problem: Problem, program: Program, optimum: Optimum) -> Conve
     """
     sizes = program.gauge.value(optimum.theta)
     largest = float(sizes.max(initial=0.0))
+    stays = np.zeros(len(sizes), dtype=bool) if program.cones is None else program.cones.open
     scale = float(problem.loss.value(np.zeros(problem.y.shape), problem.y))
     best: tuple[float, ConvexPoint] | None = None
     for noise in NOISE:
-        kept = np.flatnonzero(sizes > noise * largest)
-        point = ConvexPoint(program.take(kept), optimum.theta[kept], optimum.constant)
+        loud = sizes > noise * largest
+        kept = np.flatnonzero(loud | stays)
+        theta = np.where(
+            loud[kept].reshape(-1, *[1] * (optimum.theta.ndim - 1)), optimum.theta[kept], 0.0
+        )
+        point = ConvexPoint(program.take(kept), theta, optimum.constant)
         value = float(problem.objective(problem.architecture.lower(point)))
         if best is None or value <= best[0] + 1e-11 * scale:
             best = (value if best is None else min(value, best[0]), point)

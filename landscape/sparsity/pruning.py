@@ -53,12 +53,13 @@ def prune(problem: Problem, network: torch.nn.Module | Parameters) -> Network:
 
 def check(name: str, problem: Problem) -> TwoLayer:
     """Return the architecture, or refuse others than two-layer ReLU in the name of a function."""
-    if not isinstance(problem.architecture, TwoLayer):
+    architecture = problem.architecture
+    if not isinstance(architecture, TwoLayer) or not architecture.plain_neurons:
         raise BadInput(
-            f"{name} is built on two-layer ReLU networks: the problem has "
-            f"{problem.architecture.label}."
+            f"{name} is built on two-layer ReLU networks without a skip connection: the problem "
+            f"has {architecture.label}."
         )
-    return problem.architecture
+    return architecture
 
 
 def in_use(problem: Problem, parameters: Parameters) -> Network:

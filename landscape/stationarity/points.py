@@ -28,8 +28,8 @@ def resolved(problem: Problem, point: ConvexPoint) -> tuple[ConvexPoint, bool]:
     more than CELLS; the second value says whether all are there.
     """
     architecture, design, program = problem.architecture, problem.design, point.program
-    tied = ties(design, point.theta) if architecture.plain_neurons else None
-    if tied is None or not tied.any():
+    tied = kinks(problem, point)
+    if not tied.any():
         return point, True
     few = np.array(
         [
@@ -37,12 +37,13 @@ def resolved(problem: Problem, point: ConvexPoint) -> tuple[ConvexPoint, bool]:
             for t in tied.sum(axis=1)
         ]
     )
+    neurons = few & ~_linear(program)
     masks, gates, signs, theta = [], [], [], []
     for side in (1.0, -1.0):
         mine = program.atoms.signs == side
         own = program.patterns[program.atoms.index[mine]]
         # Merging may have put two neurons of one pattern together; the pattern comes first here.
-        all_ = own.union(arrangements.of(point.theta[mine & few], design))
+        all_ = own.union(arrangements.of(point.theta[mine & neurons], design))
         masks.append(np.asarray(all_))
         gates.append(all_.gates)
         signs.append(np.full(len(all_), side))
@@ -52,6 +53,20 @@ def resolved(problem: Problem, point: ConvexPoint) -> tuple[ConvexPoint, bool]:
     patterns = arrangements.Arrangements.from_bool(np.vstack(masks), np.vstack(gates))
     program = architecture.program(problem, patterns, np.concatenate(signs))
     return ConvexPoint(program, np.vstack(theta), point.constant), bool(few.all())
+
+
+def kinks(problem: Problem, point: ConvexPoint) -> NDArray[np.bool_]:
+    """Return which samples lie on which blocks' kinks, shape (G, n); gates have none."""
+    if not problem.architecture.searched:
+        return np.zeros((len(point.theta), len(problem.y)), dtype=bool)
+    return ties(problem.design, point.theta) & ~_linear(point.program)[:, None]
+
+
+def _linear(program: Program) -> NDArray[np.bool_]:
+    """Which blocks are no neurons, shape (G,)."""
+    if program.cones is None:
+        return np.zeros(program.atoms.size, dtype=bool)
+    return program.cones.open
 
 
 def both_signs(problem: Problem, point: ConvexPoint) -> Program:

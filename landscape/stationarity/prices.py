@@ -9,6 +9,7 @@ import numpy as np
 from landscape import arrangements
 from landscape.bounds import EXACT, GIVEN, RELAXED, SEARCH, AllPatterns, Bound, bound_over
 from landscape.errors import BadInput
+from landscape.pricing import largest_price
 from landscape.solvers.search import Neurons, find
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Prices:
                 price = max(price, largest / beta)
         return price, self._better(bound)
 
+        if self.every.linear.atoms.size:
+            price = max(price, largest_price(self.every.linear, nu)[0] / beta)
     def best_neuron(self, point: ConvexPoint, nu: Floats) -> tuple[float, Floats, float] | None:
         """Return price, unit direction and sign of the best neuron found above β, or None."""
         beta = self.problem.beta
@@ -96,7 +99,7 @@ class Prices:
         starts = np.vstack([self.starts, near])
         return find(
             self.problem.design, penalised, pull, self.problem.beta, starts, near, 1,
-            sharp=True, tolerance=self.tolerance,
+            sharp=True, tolerance=self.tolerance, leak=self.problem.architecture.leak,
         )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from landscape.network import read, several
 from landscape.pricing import largest_price, resolved_prices
 from landscape.solvers import restricted
 from landscape.stationarity.escapes import Escape, new_neuron, off_a_kink
-from landscape.stationarity.points import resolved, used
+from landscape.stationarity.points import kinks, resolved, used
 from landscape.stationarity.prices import Prices
 
 if TYPE_CHECKING:
@@ -212,9 +212,7 @@ class Classifier:
 
     def _on_kinks(self, point: ConvexPoint) -> int:
         """Count the neurons that lie on kinks."""
-        if not self.problem.architecture.plain_neurons:
-            return 0
-        return int(ties(self.problem.design, point.theta).any(axis=1).sum())
+        return int(kinks(self.problem, point).any(axis=1).sum())
 
     def _settled(self, point: ConvexPoint, nu: Floats) -> bool:
         """Whether no resolution of the kinks prices above β.
@@ -247,7 +245,8 @@ class Classifier:
         """Bound the prices of the network's own signed patterns, every resolution of its kinks."""
         program = point.program
         if not self.problem.architecture.plain_neurons:
-            return largest_price(program, nu)[0]
+            own, every = resolved(self.problem, point)
+            return largest_price(own.program, nu)[0] if every else float("inf")
         design, penalised = self.problem.design, program.gauge.penalised
         tied = ties(design, point.theta)
         masks = settled_masks(

@@ -40,7 +40,8 @@ class Gradients:
     ) -> None:
         self.problem, self.penalised = problem, penalised
         # A subclass may have another forward pass.
-        self.explicit = explicit and type(problem.architecture) is TwoLayer
+        plain = type(problem.architecture) is TwoLayer and problem.architecture.plain_neurons
+        self.explicit = explicit and plain
         rows = problem.design if self.explicit else problem.X
         self.rows, self.y = (
             torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in (rows, problem.y)
