@@ -67,6 +67,10 @@ class Columns:
         """Return A_gᵀν, shape (G, 1)."""
         return (nu @ self.values)[:, None]
 
+    def terms(self, nu: Floats) -> Floats:
+        """Return |A_g|ᵀ|ν|, shape (G, 1): how large the terms of `adjoint` are."""
+        return (np.abs(nu) @ np.abs(self.values))[:, None]
+
     def matrix(self, block: int) -> Floats:
         """Return A_g, shape (n, 1)."""
         return self.values[:, [block]]
@@ -115,12 +119,16 @@ class Priced:
         exact: whether the bound is attained up to rounding (else it is a relaxation).
         units: the best units found, best first; their columns make a program better.
         count: how many units the dictionary holds (an upper bound; 0 for a continuum).
+        attained: the largest price that a search found, where there was one.
+        climbs: how many climbs that search made.
     """
 
     bound: float
     exact: bool
     units: Units
     count: int
+    attained: float = np.inf
+    climbs: int = 0
 
 
 class Oracle(Protocol):

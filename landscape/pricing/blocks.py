@@ -172,6 +172,8 @@ def _of_size_one(nu: Floats) -> tuple[Floats, int]:
 def _bounds_by(program: Program, nu: Floats, xi: Floats, multipliers: Floats) -> Floats:
     """Return ‖ξ_g + G_gᵀλ_g‖ for given λ ≥ 0, rounding and free coordinates charged."""
     assert program.cones is not None
+    if program.units is not None:
+        return groups.bounds_by(program, nu, xi, multipliers)  # pyright: ignore[reportArgumentType]
     cones = program.cones
     weights = cones.sides[cones.index] * multipliers
     return _charged(program, xi + weights @ cones.design, np.abs(nu) + multipliers)
@@ -193,9 +195,9 @@ def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
 def free_coordinate_radius(program: Program) -> float:
     """Return a bound on |b| over the neurons (w, b) with ‖w‖ ≤ 1 that are worth considering.
 
-    Of units: a bound of what they put out.  With a free output bias a neuron that is positive on all
-    samples may be shifted until it vanishes on one, and one that is negative on all is zero.  So
-    some sample has xᵀw + b = 0.
+    Of units: a bound of what they put out.  With a free output bias a neuron that is positive on
+    all samples may be shifted until it vanishes on one, and one that is negative on all is zero.
+    So some sample has xᵀw + b = 0.
     """
     if program.units is not None:
         return float(program.atoms.reach.max(initial=0.0))

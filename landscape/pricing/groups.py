@@ -1,0 +1,122 @@
+r"""Prices of dense blocks from above: by cone duality, any λ ≥ 0 bounds, the best is sharp.
+
+.. math:: \sup_{γ(θ) ≤ 1,\; Gθ ≥ 0} ⟨A^⊤ν, θ⟩ = \min_{λ ≥ 0} γ°(A^⊤ν + G^⊤λ)
+
+For the Euclidean norm that is a non-negative least squares.  For a sum of norms of parts γ° is the
+longest part; with :math:`\sum_j \|θ_j\| = \min_η (\sum_j \|θ_j\|^2/η_j)^{1/2}` over shares η (≥ 0,
+summing to 1) the price is the largest, over η, of weighted least squares values, and the shares
+that the maximiser's parts have are the best ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import brentq, nnls
+
+from landscape.dense import Parts
+from landscape.pricing.balance import EPSILON
+
+if TYPE_CHECKING:
+    from landscape.dense import GroupProgram
+    from landscape.programs import Floats
+
+SHARES = 60
+"""Most updates of the shares of three parts or more."""
+LEAST = 1e-12
+"""The smallest share of a part."""
+
+
+def cone_price(program: GroupProgram, nu: Floats, block: int, xi: Floats) -> float:
+    """Return an upper bound of the price of one block, sharp up to rounding.
+
+    Args:
+        program: the blocks, with cones.
+        nu: dual point, shape (n,).
+        block: which one.
+        xi: A_gᵀν, shape (p,).
+    """
+    assert program.cones is not None
+    one = np.array([block])
+    multipliers = projection(program.gauge, program.cones.rows(block), xi)
+    return float(bounds_by(program.take(one), nu, xi[None], multipliers[None])[0])
+
+
+def bounds_by(program: GroupProgram, nu: Floats, xi: Floats, multipliers: Floats) -> Floats:
+    """Return γ°(ξ_g + G_gᵀλ_g) of all blocks for given λ ≥ 0 (G, q), rounding charged."""
+    assert program.cones is not None
+    rows = program.cones.matrices
+    rest = xi + (multipliers[:, None] @ rows)[:, 0]
+    terms = program.atoms.terms(nu) + (multipliers[:, None] @ np.abs(rows))[:, 0]
+    count = len(nu) + rows.shape[1] + 16
+    return program.gauge.polar(rest) + 2.0 * count * EPSILON * program.gauge.polar(terms)
+
+
+def projection(gauge: object, rows: Floats, xi: Floats) -> Floats:
+    """Return multipliers λ ≥ 0 that make γ°(ξ + rowsᵀλ) small, shape (q,).
+
+    Args:
+        gauge: Euclidean, or a sum over `Parts`.
+        rows: of the cone, shape (q, p); zero rows are left out.
+        xi: shape (p,).
+    """
+    return _projected(gauge, rows, xi)[0]
+
+
+def maximiser(gauge: Parts, rows: Floats, xi: Floats) -> tuple[Floats, float]:
+    """Return θ of the cone with γ(θ) = 1 that makes ⟨ξ, θ⟩ largest, and the price."""
+    multipliers, shares = _projected(gauge, rows, xi)
+    rest = xi + rows.T @ multipliers
+    theta = rest * np.repeat(shares, gauge.size)
+    size = float(gauge.value(theta[None])[0])
+    return theta / (size or 1.0), float(gauge.polar(rest[None])[0])
+
+
+def _projected(gauge: object, rows: Floats, xi: Floats) -> tuple[Floats, Floats]:
+    """Return the best multipliers (q,) and the shares of the parts."""
+    out, there = np.zeros(len(rows)), np.flatnonzero(rows.any(axis=1))
+    count = gauge.count if isinstance(gauge, Parts) else 1
+    best, best_shares = np.inf, np.full(count, 1.0 / count)
+    rows = rows[there]
+    if not isinstance(gauge, Parts) or count == 1:
+        out[there] = _least_squares(rows, xi, np.ones(len(xi)))
+        return out, best_shares
+
+    def lengths(shares: Floats) -> Floats:
+        """Return the parts' lengths at the best λ for given shares; keep the best of all."""
+        nonlocal best, best_shares
+        found = _least_squares(rows, xi, np.repeat(np.sqrt(shares), gauge.size))
+        parts = gauge.lengths(xi + rows.T @ found)
+        if parts.max() < best:
+            best, best_shares, out[there] = float(parts.max()), shares, found
+        return parts
+
+    shares = best_shares
+    if count == 2:
+
+        def ahead(share: float) -> float:
+            first, second = lengths(np.array([share, 1.0 - share]))
+            return float(first - second)
+
+        if ahead(1.0 - LEAST) < 0.0 < ahead(LEAST):
+            brentq(ahead, LEAST, 1.0 - LEAST, xtol=1e-13, maxiter=SHARES, disp=False)
+        return out, best_shares
+    for _ in range(SHARES):
+        parts = lengths(shares)
+        attained = float(np.sqrt(shares @ parts**2))
+        if best <= attained * (1.0 + 1e-12):
+            break
+        shares = np.maximum(shares * parts, LEAST * float(shares @ parts))
+        shares = shares / shares.sum()
+    return out, best_shares
+
+
+def _least_squares(rows: Floats, xi: Floats, weights: Floats) -> Floats:
+    """Return the λ ≥ 0 that minimises ‖weights ∘ (ξ + rowsᵀλ)‖."""
+    if not len(rows):
+        return np.zeros(0)
+    try:
+        return nnls((rows * weights).T, -xi * weights)[0]
+    except RuntimeError:  # its iteration limit: λ = 0 is still a valid bound
+        return np.zeros(len(rows))
