@@ -32,6 +32,13 @@ SAME = 1e-6
 """Functions that differ by less everywhere count as one."""
 
 
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    return sweep.plain_only(
+        cfg, "interpolation of least norm is solved for two-layer ReLU networks"
+    )
+
+
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Find one least norm and describe all networks that attain it."""
     sample, problem = sweep.problem(cfg)

@@ -4,6 +4,9 @@ A cell is one data set.  Two networks are trained, the convex program is solved,
 through the three is drawn as height above the certified bound; beside it one-dimensional slices
 along random directions, plain, filter-normalised and balanced, the plane of a training
 trajectory's two principal components, and the spectrum of the Hessian where training ends.
+
+Balanced directions, rescaled neurons and the certified highest point of the segment are those of
+plain two-layer ReLU networks; of other architectures they are left out.
 """
 
 from __future__ import annotations
@@ -63,11 +66,12 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     certificate, optimum = solution.certificate, solution.network()
     floor = certificate.relaxed if certificate.scope == SEARCH else certificate.dual
     plane = slices.through(problem, [first, second, optimum], 0.25, cfg.points)
-    segment = slices.segment_extrema(problem, first, second)
-    ends = runs.objectives[:2]
-    around = {kind: (first, kind) for kind in slices.KINDS}
-    around["rescaled"] = (_rescaled(first, cfg.rescale), "filter")
-    around["optimum"] = (optimum, "balanced")
+    ends, plain = runs.objectives[:2], problem.architecture.plain_neurons
+    segment = slices.segment_extrema(problem, first, second) if plain else None
+    around = {kind: (first, kind) for kind in slices.KINDS if plain or kind != "balanced"}
+    around["optimum"] = (optimum, "balanced" if plain else "filter")
+    if plain:
+        around["rescaled"] = (_rescaled(first, cfg.rescale), "filter")
     lines = {
         name: slices.around(problem, centre, kind, 1, cfg.reach, 2 * cfg.points + 1)
         for name, (centre, kind) in around.items()
@@ -95,9 +99,9 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "optimum": solution.objective,
         "trained": float(ends[0]),
         "other": float(ends[1]),
-        "barrier": segment.upper - float(ends.max()),
-        "highest_on_segment": segment.maximum,
-        "breakpoints": len(segment.breakpoints),
+        "barrier": None if segment is None else segment.upper - float(ends.max()),
+        "highest_on_segment": None if segment is None else segment.maximum,
+        "breakpoints": None if segment is None else len(segment.breakpoints),
         "explained": float(path.explained.sum()),
         "farthest": float(path.distances.max()),
         "negative": int((spectrum.eigenvalues < -1e-8 * spectrum.eigenvalues[-1]).sum()),
@@ -210,6 +214,8 @@ def _path_plane(ax: Any, arrays: Any, norm: Any) -> None:
 def _lines(ax: Any, arrays: Any) -> None:
     """Draw slices along random directions around the first trained network."""
     for name, (label, colour, dashes, width) in LINES.items():
+        if f"line_{name}" not in arrays:
+            continue
         heights = np.maximum(arrays[f"line_{name}"], LEAST)
         ax.plot(
             arrays[f"line_{name}_x"], heights, dashes, color=colour, lw=width, label=label
@@ -224,6 +230,8 @@ def _spectrum(ax: Any, row: Any, arrays: Any) -> None:
     ax.axhline(2 * row["beta"], color="#CC79A7", lw=0.8, ls="--", label="2β (rescalings)")
     ax.set_yscale("symlog", linthresh=LINEAR)
     about = f"{row['near_kinks']} of {row['activations']} activations near kinks"
+    if not np.isfinite(float(row["near_kinks"] if row["near_kinks"] is not None else np.nan)):
+        about = f"{row['activations']} activations"
     ax.set_xlabel(f"index\n{about}", fontsize=7)
 
 

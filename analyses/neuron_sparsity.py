@@ -46,6 +46,8 @@ KINDS = ("beta", "width", "samples", "training", "pruning")
 BASELINES = ("magnitude", "gradient", "activation", "random")
 MIDDLE = 1
 """Which of `TOLERANCES` is drawn as a line; the others bound its range."""
+UNKNOWN = ("m_star", "M_star", "directions", "dimension", "one_function")
+"""What is not known where the set of optimal networks is not enumerated."""
 TOLERANCE = 1e-9
 """Certified relative gap of every optimum; excesses up to it count as none."""
 BLACK, LIGHT = "black", "0.5"
@@ -56,6 +58,15 @@ REMOVAL = {
     "activation": ("activation", "#E69F00", "v"),
     "random": ("random (median of orders)", "#D55E00", "D"),
 }
+
+
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    if cfg.kind != "pruning":
+        return ""
+    return sweep.plain_only(
+        cfg, "pruning beyond the minimal network refits neurons of two-layer ReLU networks"
+    )
 
 
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -94,15 +105,21 @@ def _set(solution: Any) -> dict[str, Any]:
     """Return the sizes of a minimal network and of the optimal set, NaN for what is not known."""
     problem = solution.problem
     minimal = prune(problem, solution.network())
-    features = np.maximum(problem.design @ minimal.values["hidden"].detach().numpy().T, 0.0)
-    optima = OptimalSet(solution, rays=2000, seconds=5.0)
-    sizes, whole = optima.polytope.supports.sum(axis=1), optima.polytope.complete
-    most = optima.M_star_bounds
-    return {
+    point = problem.architecture.lift(problem, minimal.values)
+    features = point.features
+    known = {
         "scope": solution.certificate.scope,
         "solved": solution.active,
         "minimal": features.shape[1],
         "rank": int(np.linalg.matrix_rank(features)) if features.size else 0,
+    }
+    if not problem.architecture.plain_neurons:  # the set is not enumerated
+        return {**known, **dict.fromkeys(UNKNOWN, np.nan)}
+    optima = OptimalSet(solution, rays=2000, seconds=5.0)
+    sizes, whole = optima.polytope.supports.sum(axis=1), optima.polytope.complete
+    most = optima.M_star_bounds
+    return {
+        **known,
         "m_star": int(sizes.min()) if whole else np.nan,
         "M_star": most[0] if most[0] == most[1] else np.nan,
         "directions": int(optima.polytope.used.sum()),
@@ -150,7 +167,7 @@ def _samples(problem: Any, cfg: Any) -> tuple[dict[str, np.ndarray], np.ndarray]
     """Count at one number of samples and one noise: (tolerances, 1, seeds)."""
     runs = {name: _train(problem, [cfg.width], cfg, name) for name in cfg.optimizers[:1]}
     counts = {name: active_neurons(problem, one)[:, None] for name, one in runs.items()}
-    return counts, np.array([cfg.data.options.n, cfg.data.options.get("noise", 0.1)])
+    return counts, np.array([len(problem.y), cfg.data.options.get("noise", 0.1)])
 
 
 def _training(problem: Any, cfg: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:

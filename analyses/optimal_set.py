@@ -35,6 +35,13 @@ SHOWN, MOST = 4, 30
 RED, BLUE, GREY = "#D55E00", "#0072B2", "0.8"
 
 
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    return sweep.plain_only(
+        cfg, "the set of optimal networks is enumerated for two-layer ReLU networks"
+    )
+
+
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Solve one problem and describe all its optima."""
     sample, problem = sweep.problem(cfg)

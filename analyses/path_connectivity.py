@@ -12,6 +12,9 @@ different components.  *Trained* networks of one width are joined in pairs: stra
 which have no barrier and say how many neurons that takes (at most 2n, or n + m*: Wang, Lacotte &
 Pilanci 2022).  Between optimisers a barrier of zero may only say that one end, where slow training
 stopped, is higher than all of the path.
+
+Of architectures that are no plain two-layer ReLU networks the constructive paths alone have
+certified maxima: there networks are balanced first, and the other curves are left out.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from analyses import sweep
 from landscape import connect, figures, paths, solve, train
 from landscape.errors import BadInput, unknown
+from landscape.network import Network
 from landscape.optimal_set import OptimalSet
 from landscape.solvers import generation
 from landscape.training import batched
@@ -53,6 +57,15 @@ LOOKS = {
 }
 FLOOR = 1e-10
 """Barriers up to this share of the floor count as none, and are drawn at it."""
+
+
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    if cfg.kind != "optima":
+        return ""
+    return sweep.plain_only(
+        cfg, "the set of optimal networks is enumerated for two-layer ReLU networks"
+    )
 
 
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -156,28 +169,39 @@ def _curve(problem: Any, a: Any, b: Any, method: str, cfg: Any, width: int | Non
 def _trained(problem: Any, solution: Any, cfg: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Connect trained networks of every width, and networks of different optimisers."""
     widths, methods = np.array(cfg.widths), (*CURVES, *PROVED)
+    plain = problem.architecture.plain_neurons
     pairs = list(itertools.combinations(range(cfg.seeds), 2))
-    barriers = np.zeros((len(methods), len(widths), len(pairs)))
+    barriers = np.full((len(methods), len(widths), len(pairs)), np.nan)
     neurons = np.zeros(barriers.shape, dtype=np.int64)
     floor, optimum = solution.certificate.dual, solution.network()
     runs = train(problem, list(cfg.widths), range(cfg.seeds), "adam", steps=cfg.steps)
     for w in range(len(widths)):
         networks = [runs[w * cfg.seeds + seed] for seed in range(cfg.seeds)]
+        networks = networks if plain else [_balanced(problem, one) for one in networks]
         for number, (i, j) in enumerate(pairs):
             for m, method in enumerate(methods):
+                if method in CURVES and not plain:
+                    continue
                 if method in CURVES:
                     path = _curve(problem, networks[i], networks[j], method, cfg)
                 else:
                     path = connect(problem, networks[i], networks[j], method, optimum=optimum)
                 barriers[m, w, number] = max(path.barrier, 0.0) / floor
                 neurons[m, w, number] = path.width
-    between = _between(problem, cfg) / floor
+    count = len(cfg.optimizers)
+    between = _between(problem, cfg) / floor if plain else np.full((count, count), np.nan)
     proved = slice(len(CURVES), None)
     found = {f"widest_{k}": float(np.median(barriers[i, -1])) for i, k in enumerate(CURVES)}
     found["largest_constructive"] = float(barriers[proved].max())
     found["most_neurons"] = int(neurons[proved].max())
     arrays = {"widths": widths, "barriers": barriers, "neurons": neurons, "between": between}
     return found, arrays
+
+
+def _balanced(problem: Any, network: Any) -> Network:
+    """Return the network of the convex point of a network, never higher."""
+    architecture = problem.architecture
+    return Network(architecture, architecture.lower(architecture.lift(problem, network.values)))
 
 
 def _between(problem: Any, cfg: Any) -> np.ndarray:
@@ -211,12 +235,14 @@ def _trained_figure(table: Any, store: Any, cfg: Any) -> Any:
     fig = figures.new(figures.ICML_DOUBLE, 5.6)
     axes = fig.subplots(3, len(table), squeeze=False, height_ratios=[1.2, 1.0, 1.1])
     found = [store.arrays(row["key"]) for _, row in table.iterrows()]
-    top = max(float(arrays["between"].max()) for arrays in found)
+    top = max([1e-4, *(float(arrays["between"].max()) for arrays in found if _known(arrays))])
     image: Any = None
     for column, (_, row), arrays in zip(axes.T, table.iterrows(), found, strict=True):
         widths = arrays["widths"]
         for m, method in enumerate((*CURVES, *PROVED)):
             label, colour, marker = LOOKS[method]
+            if not np.isfinite(arrays["barriers"][m]).any():
+                continue
             heights = np.maximum(arrays["barriers"][m], FLOOR)
             style = {"color": colour, "marker": marker, "ms": 3.5, "lw": 1.0}
             column[0].plot(widths, np.median(heights, axis=1), label=label, **style)
@@ -235,9 +261,12 @@ def _trained_figure(table: Any, store: Any, cfg: Any) -> Any:
             figures.sizes_axis(ax, widths)
         column[1].set_ylim(0, 2.3 * row["n"])
         column[1].set_xlabel("width of the networks")
+        if not _known(arrays):
+            column[2].set_axis_off()
+            continue
         image = column[2].imshow(
             np.maximum(arrays["between"], FLOOR), cmap="viridis_r", norm="log",
-            vmin=1e-5, vmax=max(top, 1e-4),
+            vmin=1e-5, vmax=top,
         )  # fmt: skip
         names = [{"lbfgs": "L-BFGS", "sgd": "SGD"}.get(k, k.title()) for k in cfg.optimizers]
         column[2].set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=6.5)
@@ -246,9 +275,15 @@ def _trained_figure(table: Any, store: Any, cfg: Any) -> Any:
     axes[0, 0].set_ylabel("barrier / floor\n(median, range of pairs)")
     axes[1, 0].set_ylabel("neurons that the\nproved paths use")
     axes[2, 0].set_ylabel(f"aligned paths,\nwidth {cfg.optimizer_width}")
-    fig.colorbar(image, ax=list(axes[2]), label="barrier / floor\n(yellow: ≤ 1e-5)", shrink=0.9)
+    if image is not None:
+        fig.colorbar(image, ax=list(axes[2]), label="barrier / floor\n(yellow: ≤ 1e-5)", shrink=0.9)
     figures.legend(fig, axes[0], 3)
     return fig
+
+
+def _known(arrays: Any) -> bool:
+    """Return whether barriers between optimisers are known."""
+    return bool(np.isfinite(arrays["between"]).all())
 
 
 def _optima_figure(table: Any, store: Any) -> Any:

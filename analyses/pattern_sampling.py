@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import arrangements, figures, solve, train
+from landscape import arrangements, dictionary, figures, solve, train
 from landscape.bounds import EXACT
 from landscape.errors import unknown
 from landscape.problem import Problem
@@ -35,6 +35,16 @@ SUMMARY = (
 )  # fmt: skip
 DRAWN = {"gaussian": "gaussian_gates", "data": "data_gates", "generated": "generation"}
 """Sources of patterns whose style in figures has another name."""
+
+
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    own = sweep.architecture(cfg)
+    if own.layered:
+        return f"the program of {own.label} is over given features, which have no dictionary"
+    if cfg.source in ("data", "every") and own.of_units:
+        return f"units of {own.label} are no patterns: they are neither data-driven nor listed"
+    return ""
 
 
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -79,7 +89,13 @@ def _optimum(problem: Problem, cfg: Any, seed: int = 0) -> Any:
 
 
 def _first(problem: Problem, count: int, seed: int, method: str) -> Any:
-    """Return this many distinct random patterns, or fewer if it takes 32 draws each."""
+    """Return this many distinct random patterns, or fewer if it takes 32 draws each.
+
+    Where programs are over units, those of a random network.
+    """
+    if problem.architecture.of_units:
+        network = problem.architecture.initial(problem, count, [seed])
+        return problem.architecture.units({k: v[0] for k, v in network.items()})
     for effort in (1, 2, 4, 8, 16, 32):
         found = arrangements.sample(problem.design, effort * count, seed, method)
         if len(found) >= count:
@@ -89,15 +105,17 @@ def _first(problem: Problem, count: int, seed: int, method: str) -> Any:
 
 def _sampled(problem: Problem, cfg: Any) -> Any:
     """Each seed is one sequence of random patterns: a count takes its beginning."""
-    every = arrangements.count(len(problem.y), int(np.linalg.matrix_rank(problem.design)))
-    counts = [count for count in cfg.counts if count < every]
+    counts = list(cfg.counts)
+    if not problem.architecture.of_units:
+        every = arrangements.count(len(problem.y), int(np.linalg.matrix_rank(problem.design)))
+        counts = [count for count in counts if count < every]
     patterns, objectives = np.full((2, len(counts), cfg.seeds), np.nan)
     for seed in range(cfg.seeds):
         drawn = _first(problem, counts[-1], seed, cfg.source)
         for i, count in enumerate(counts):
-            if count <= len(drawn):
+            if count <= _size(drawn):
                 patterns[i, seed] = count
-                objectives[i, seed] = _restricted(problem, drawn[:count])
+                objectives[i, seed] = _restricted(problem, _part(drawn, count))
     return patterns, objectives, None
 
 
@@ -112,14 +130,33 @@ def _trained(problem: Problem, cfg: Any) -> Any:
         cfg.lbfgs_steps if second_order else cfg.steps,
         learning_rate=None if second_order else 0.01,
     )
-    own = [arrangements.of(network, problem.design) for network in runs.networks]
+    own = [_own(problem, network) for network in runs.networks]
     objectives = np.array([_restricted(problem, one) for one in own])
     shape = (len(cfg.widths), cfg.seeds)
     return (
-        np.array([len(one) for one in own], float).reshape(shape),
+        np.array([_size(one) for one in own], float).reshape(shape),
         objectives.reshape(shape),
         None,
     )
+
+
+def _own(problem: Problem, network: Any) -> Any:
+    """Return the patterns of a network, kinks included, or its units."""
+    if problem.architecture.of_units:
+        return problem.architecture.units(network.values)
+    return arrangements.of(network, problem.design)
+
+
+def _size(drawn: Any) -> int:
+    """Return how many patterns or units there are."""
+    return dictionary.count(drawn) if isinstance(drawn, dict) else len(drawn)
+
+
+def _part(drawn: Any, count: int) -> Any:
+    """Return the first patterns or units."""
+    if isinstance(drawn, dict):
+        return dictionary.take(drawn, np.arange(count))
+    return drawn[:count]
 
 
 def _generated(problem: Problem, cfg: Any) -> Any:

@@ -44,6 +44,11 @@ RACES = {
 }
 
 
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    return sweep.plain_only(cfg, "the solvers that race are those of two-layer ReLU programs")
+
+
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Run one method on one data set, timed."""
     if cfg.method not in RACES["given"] + RACES["all"]:

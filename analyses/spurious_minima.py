@@ -39,6 +39,13 @@ FLOOR = 1e-9
 """Gaps below this are drawn at it."""
 
 
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    return sweep.plain_only(
+        cfg, "escapes and paths from every start are those of two-layer ReLU networks"
+    )
+
+
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train, polish and judge the networks of one data set, optimiser and scale."""
     sample, problem = sweep.problem(cfg)

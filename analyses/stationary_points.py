@@ -70,7 +70,9 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     settled = (after.clarke <= STATIONARY) & (after.wrong <= STATIONARY)
     spurious = after.verdicts == VERDICTS.index(SPURIOUS)
     own_gaps = np.array([point.own_gap for point in points])
-    chosen = np.flatnonzero(spurious)[:: max(1, spurious.sum() // cfg.unsigned)][: cfg.unsigned]
+    signed = problem.architecture.plain_neurons  # other programs have no unsigned twin
+    chosen = np.flatnonzero(spurious & signed)
+    chosen = chosen[:: max(1, len(chosen) // cfg.unsigned)][: cfg.unsigned]
     unsigned = np.array([_unsigned(problem, points[i]) for i in chosen])
     # The other test of the same question: is the objective that of the certified optimum?
     excess = after.objectives / solution.certificate.dual - 1

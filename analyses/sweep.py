@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from landscape import data, figures
-from landscape.architectures import get
+from landscape.architectures import Architecture, get
 from landscape.errors import BadInput
 from landscape.problem import Problem
 from landscape.store import Store, key, provenance
@@ -64,7 +64,7 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
             )
         grids = [_grid(grid, overrides) for grid in base.grid[base.scale.name]]
         cells = {tuple(cell): None for grid in grids for cell in _expand(overrides + grid)}
-        configs = [_compose(name, list(cell), conf) for cell in cells]
+        configs = _applying(name, [_compose(name, list(cell), conf) for cell in cells])
         keys = list(dict.fromkeys(_key(cfg) for cfg in configs))
         store = Store(Path(base.results) / name)
         for one in keys:
@@ -86,6 +86,38 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
         return 2
 
 
+def _applying(name: str, configs: list[DictConfig]) -> list[DictConfig]:
+    """Return the cells that apply to their architectures; the others are named with the reason.
+
+    Raises:
+        BadInput: if none does.
+    """
+    reasons = [_lacking(cfg) for cfg in configs]
+    kept = [cfg for cfg, reason in zip(configs, reasons, strict=True) if not reason]
+    for reason in dict.fromkeys(filter(None, reasons)):
+        if not kept:
+            raise BadInput(reason)
+        print(f"{name}: {reasons.count(reason)} cells left out: {reason}", file=sys.stderr)
+    return kept
+
+
+def _lacking(cfg: DictConfig) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    module = importlib.import_module(cfg.module)
+    return module.lacking(cfg) if hasattr(module, "lacking") else ""
+
+
+def architecture(cfg: Any) -> Architecture:
+    """Return the architecture that a cell's settings name."""
+    return get(cfg.architecture.name, **cfg.architecture.options)
+
+
+def plain_only(cfg: Any, what: str) -> str:
+    """Return why something does not apply to other than plain two-layer ReLU networks."""
+    own = architecture(cfg)
+    return "" if own.plain_neurons else f"{what}; the architecture is {own.label}."
+
+
 def spreads(name: str, overrides: list[str], conf: Path = CONF) -> bool:
     """Return whether an analysis gains from all cores: not timed, not tiny, no launcher chosen."""
     if any(o.startswith(("launcher=", "scale=smoke", "-")) for o in overrides):
@@ -98,9 +130,8 @@ def problem(cfg: Any) -> tuple[data.Dataset, Problem]:
     """Return the data set and the problem that a cell's settings name."""
     draw = {"seed": cfg.get("draw", 0), **cfg.data.options}
     sample = data.load(cfg.data.name, **draw)
-    architecture = get(cfg.architecture.name, **cfg.architecture.options)
     beta = next(b for b in (cfg.beta, cfg.data.beta, sample.beta) if b is not None)
-    return sample, Problem(sample.X, sample.y, beta, loss=cfg.loss, architecture=architecture)
+    return sample, Problem(sample.X, sample.y, beta, loss=cfg.loss, architecture=architecture(cfg))
 
 
 def described(sample: data.Dataset, problem: Problem) -> dict[str, Any]:
@@ -186,7 +217,7 @@ def _hydra(name: str, arguments: list[str], conf: Path) -> None:
 def job(cfg: DictConfig) -> str:
     """Compute one cell unless its record exists; a failure becomes a record that says so."""
     store, name = Store(Path(cfg.results) / cfg.analysis), _key(cfg)
-    if store.has(name):
+    if store.has(name) or _lacking(cfg):
         return name
     import torch
     from threadpoolctl import threadpool_limits

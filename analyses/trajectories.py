@@ -43,6 +43,11 @@ HALF = 0.5
 """Share of the final network, by size, at whose final patterns a step is named."""
 
 
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    return sweep.plain_only(cfg, "patterns along training are followed for two-layer ReLU networks")
+
+
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train the networks of one cell, and judge them at every snapshot."""
     sample, problem = sweep.problem(cfg)

@@ -69,6 +69,7 @@ class GatedReLU(Architecture):
     outputs: Literal["one", "nuclear", "per_class"] = "one"
     name: ClassVar[str] = "gated_relu"
     fixed: ClassVar[tuple[str, ...]] = ("gate",)
+    one_sign: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse an unknown kind of bias."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from landscape.errors import BadInput, at_least_zero, unknown, whole
 from landscape.network import read
 from landscape.paths import bends as trained
-from landscape.paths import constructive
+from landscape.paths import constructive, rays
 from landscape.paths.alignment import align as aligned
 from landscape.paths.alignment import padded
 from landscape.paths.path import Path
 from landscape.paths.pieces import Balance, Curve, Piece
-from landscape.sparsity.pruning import check
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
 
 FREE = ("straight", "aligned", "bezier", "polygon")
 """Methods whose paths may be higher than their ends."""
-METHODS = (*FREE, "monotone", "valley", "level", "optimal")
+RAYS = ("monotone", "valley", "level")
+"""Methods for every architecture: lines between points of the convex program."""
+METHODS = (*FREE, *RAYS, "optimal")
 BALANCED = 1e-9
 """Logarithms of scales up to this need no piece of their own."""
 
@@ -46,7 +47,8 @@ def connect(
     """Return a path from one network to another.
 
     Args:
-        problem: the training problem, two-layer ReLU.
+        problem: the training problem.  Where it has no plain two-layer ReLU networks, the
+            methods are "monotone", "valley" and "level", between balanced networks.
         start: any network.
         end: any network; for "monotone" a global optimum (``solve(problem).network()``).
         method: one of
@@ -77,12 +79,13 @@ def connect(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    check("connect", problem)
     width = None if width is None else whole("width", width)
     bends, steps = whole("bends", bends), whole("steps", steps)
     if at_least_zero("learning_rate", learning_rate) == 0:
         raise BadInput("learning_rate is 0: control points would not move.")
     first, last = read(problem, start), read(problem, end)
+    if not problem.architecture.plain_neurons:
+        return _within_width(problem, _by_rays(problem, first, last, method, optimum), width)
     if method in FREE:
         before, after = [], []
         if method == "aligned" or (align and method != "straight"):
@@ -105,18 +108,44 @@ def connect(
         pieces = constructive.within(optima, first, last, width)
         return Path(problem, tuple(pieces), method)
     if method == "valley":
-        if optimum is None:
-            from landscape.solvers import solve
-
-            optimum = solve(problem).network()
-        pieces = constructive.valley(problem, first, last, read(problem, optimum))
+        best = _optimum(problem) if optimum is None else read(problem, optimum)
+        pieces = constructive.valley(problem, first, last, best)
     elif method == "level":
         pieces = constructive.level(problem, first, last)
     else:
         pieces = constructive.monotone(problem, first, last)
-    path = Path(problem, tuple(pieces), method)
+    return _within_width(problem, Path(problem, tuple(pieces), method), width)
+
+
+def _by_rays(
+    problem: Problem, first: Parameters, last: Parameters, method: str, optimum: Any
+) -> Path:
+    """Return a constructive path of networks that are no plain two-layer ReLU networks."""
+    if method not in RAYS:
+        raise BadInput(
+            f"method is {method!r}: its certified maximum and its symmetries are those of plain "
+            f"two-layer ReLU networks, and the problem has {problem.architecture.label}; methods "
+            f"for every architecture are {', '.join(RAYS)}."
+        )
+    if method == "valley":
+        best = _optimum(problem) if optimum is None else read(problem, optimum)
+        pieces = rays.valley(problem, first, last, best)
+    else:
+        pieces = (rays.level if method == "level" else rays.monotone)(problem, first, last)
+    return Path(problem, tuple(pieces), method)
+
+
+def _optimum(problem: Problem) -> Parameters:
+    """Return an optimal network."""
+    from landscape.solvers import solve
+
+    return read(problem, solve(problem).network())
+
+
+def _within_width(problem: Problem, path: Path, width: int | None) -> Path:
+    """Refuse a path that needs more neurons than asked for."""
     if width is not None and path.width > width:
-        least = "2n" if method == "level" else "n + m*"
+        least = "2n" if path.method == "level" else "n + m*"
         raise BadInput(
             f"width is {width}: the path of Wang, Lacotte & Pilanci needs {least} neurons, here "
             f"{path.width} (n = {len(problem.y)})."

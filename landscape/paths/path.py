@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from landscape.errors import BadInput
-from landscape.sparsity.pruning import in_use
+from landscape.sparsity.pruning import check, in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +174,7 @@ class Path:
 
     def _length(self, coordinates: Callable[[Parameters], torch.Tensor]) -> float:
         """Add up chords, t = sin²φ: neurons that leave zero like √t are smooth in φ."""
+        check("the length of a path", self.problem)  # elsewhere neurons need not keep their places
         total = 0.0
         for piece in self.pieces:
             t = np.sin(np.linspace(0.0, np.pi / 2, CHORDS + 1)) ** 2

@@ -272,6 +272,17 @@ class Reversed(Piece):
     def convex(self) -> bool:
         return self.piece.convex
 
+    @property
+    def neurons(self) -> int:
+        return self.piece.neurons
+
+    @property
+    def fewest(self) -> int:
+        return self.piece.fewest
+
+    def allowance(self, problem: Problem, minus: tuple[float, float] = NO_LINE) -> float:
+        return self.piece.allowance(problem, (minus[1], minus[0]))
+
     def at(self, t: Floats) -> Parameters:
         return self.piece.at(1.0 - np.atleast_1d(t))
 

@@ -62,10 +62,12 @@ def active_neurons(
     Neurons of one output sign whose directions :math:`w/\|w\|` are within ``tolerance`` of that of
     a larger one are counted with it (their sizes :math:`|a|\|w\|` add up); what is then smaller
     than ``tolerance`` times the largest is not counted.  With a free bias, the direction has the
-    bias as a coordinate, and neurons with w = 0 are constants and do not count.
+    bias as a coordinate, and neurons with w = 0 are constants and do not count.  Of architectures
+    other than plain two-layer ReLU the blocks of the convex point are counted, and their directions
+    are those of what they add to the fit.
 
     Args:
-        problem: the training problem, two-layer ReLU.
+        problem: the training problem.
         networks: runs; parameters with any leading axes; one network or several.
         tolerances: between 0 and 1, both of directions (distance) and of sizes (relative).
 
@@ -74,22 +76,35 @@ def active_neurons(
         for a single tolerance.
 
     Raises:
-        BadInput: for another architecture, weights that are not finite, or such tolerances.
+        BadInput: for weights that are not finite, or such tolerances.
     """
-    check("active_neurons", problem)
     levels = np.asarray(tolerances, dtype=np.float64)
     if levels.ndim > 1 or not levels.size or not ((levels >= 0) & (levels < 1)).all():
         raise BadInput(
             f"tolerances is {tolerances}: it must be a number from 0 to below 1, or several."
         )
-    hidden, output, lead = _gathered(problem, networks)
-    return _counts(problem, hidden, output, levels).reshape((*levels.shape, *lead))
+    found, lead = _listed(problem, networks)
+    if problem.architecture.plain_neurons:
+        hidden, output = _gathered(problem, found)
+        counts = _counts(problem, hidden, output, levels)
+    else:
+        counts = np.zeros((levels.size, len(found)), dtype=np.int64)
+        for k, one in enumerate(found):
+            counts[:, k] = _counts_of_features(problem, one, levels)
+    return counts.reshape((*levels.shape, *lead))
 
 
-def _gathered(
-    problem: Problem, networks: object
-) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]:
-    """Return hidden (S, m, p) and output (S, m), padded by zero neurons, and the leading axes."""
+def _counts_of_features(problem: Problem, network: Parameters, levels: Floats) -> NDArray[np.int64]:
+    """Return counts (tolerances,) of the blocks of a network's convex point."""
+    point = problem.architecture.lift(problem, network)
+    F, sizes = point.features.T, point.program.gauge.value(point.theta)
+    lengths = np.linalg.norm(F, axis=1, keepdims=True)
+    units = F / np.where(lengths > 0, lengths, 1.0)
+    return _distinct(units[None], np.ones((1, len(F))), sizes[None], levels)[:, 0]
+
+
+def _listed(problem: Problem, networks: object) -> tuple[list[Parameters], tuple[int, ...]]:
+    """Return networks one by one, and their leading axes."""
     values = getattr(networks, "parameters", None)  # of runs; a module's is a method
     if isinstance(networks, Mapping) or isinstance(values, Mapping):
         whole = cast("Parameters", networks if isinstance(networks, Mapping) else values)
@@ -100,14 +115,18 @@ def _gathered(
     else:
         each, alone = several(cast("torch.nn.Module", networks))
         lead = () if alone else (len(each),)
-    found = [read(problem, one) for one in each]
+    return [read(problem, one) for one in each], lead
+
+
+def _gathered(problem: Problem, found: list[Parameters]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return hidden (S, m, p) and output (S, m), padded by zero neurons."""
     width = max([len(one["output"]) for one in found], default=0)
     hidden = torch.zeros(len(found), width, problem.design.shape[1], dtype=torch.float64)
     output = torch.zeros(len(found), width, dtype=torch.float64)
     for k, one in enumerate(found):
         hidden[k, : len(one["output"])] = one["hidden"]
         output[k, : len(one["output"])] = one["output"]
-    return hidden, output, lead
+    return hidden, output
 
 
 def _counts(
@@ -118,6 +137,11 @@ def _counts(
     units = (hidden / torch.where(lengths == 0, 1.0, lengths)[..., None]).numpy()
     weights = (lengths * output.abs()).numpy()
     signs = np.sign(output.numpy())
+    return _distinct(units, signs, weights, levels)
+
+
+def _distinct(units: Floats, signs: Floats, weights: Floats, levels: Floats) -> NDArray[np.int64]:
+    """Return counts (tolerances, S) of directions (S, m, q) with signs and sizes (S, m)."""
     weights = _joined(units, signs, weights, COPIES)  # so that splitting changes no order
     found = []
     for level in levels.reshape(-1):

@@ -21,6 +21,7 @@ import torch
 from landscape.architectures import TwoLayer
 from landscape.errors import BadInput
 from landscape.network import Network, read
+from landscape.sparsity import blocks
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Parameters
@@ -41,12 +42,15 @@ def prune(problem: Problem, network: torch.nn.Module | Parameters) -> Network:
     text): on the optimal set the objective stays, elsewhere it never rises.
 
     Args:
-        problem: the training problem, two-layer ReLU.
+        problem: the training problem; of architectures other than two-layer ReLU the blocks of the
+            convex point are pruned (`landscape.sparsity.blocks`).
         network: any network.
 
     Raises:
-        BadInput: for another architecture, or weights that are not finite.
+        BadInput: for weights that are not finite, or blocks with several outputs.
     """
+    if not problem.architecture.plain_neurons:
+        return blocks.pruned(problem, network)
     start = check("prune", problem).balanced(problem, read(problem, network))[0]
     return in_use(problem, [start, *dependences(problem, start)][-1])
 

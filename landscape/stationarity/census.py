@@ -124,13 +124,13 @@ def _same(a: ConvexPoint, b: ConvexPoint, tolerance: float) -> bool:
     (kinds, A), (others, B) = _blocks(a), _blocks(b)
     if A.shape != B.shape:
         return False
-    p, targets = a.program.atoms.dimension, float(np.abs(a.program.y).max())
+    p = A.shape[1] if a.program.units is not None else a.program.atoms.dimension
+    targets = float(np.abs(a.program.y).max())
     scale = max(float(np.abs(M[:, :p]).max(initial=0.0)) for M in (A, B))
     near = np.full(A.shape[1:], tolerance * max(scale, 1e-300))
     near[p:] = tolerance * targets  # constants are outputs
-    if a.program.cones is not None and not np.allclose(
-        a.constant, b.constant, rtol=tolerance, atol=tolerance * targets
-    ):
+    shared = a.program.units is not None or a.program.cones is not None
+    if shared and not np.allclose(a.constant, b.constant, rtol=tolerance, atol=tolerance * targets):
         return False
     left = list(range(len(B)))
     for kind, row in zip(kinds, A, strict=True):
@@ -153,6 +153,9 @@ def _blocks(point: ConvexPoint) -> tuple[Floats, Floats]:
         shape (m, p, c) or (m, p), (m, p + 1).
     """
     program, values = point.program, point.theta
+    if program.units is not None:  # they are the same where they add the same to the fit
+        kept = used(values)
+        return np.zeros((int(kept.sum()), 0)), point.features.T[kept]
     kept, kinds = used(values), program.atoms.signs[:, None]
     if program.cones is None:
         masks = program.atoms.masks[program.atoms.index]

@@ -145,7 +145,7 @@ def exactness(
         objectives = runs.objectives[np.isfinite(runs.objectives)]
         trained = float(objectives.min()) / size - 1
         below = max(0.0, (certificate.dual - float(objectives.min())) / size)
-        networks += [runs[run].values for run in np.flatnonzero(np.isfinite(runs.objectives))]
+        networks += [runs[int(i)].values for i in np.flatnonzero(np.isfinite(runs.objectives))]
     signs = np.sign(problem.architecture.lower(point)["output"].detach().numpy())
     return Exactness(
         optimum=optimum,

@@ -291,7 +291,7 @@ def _lipschitz(problem: Problem, parameters: Parameters) -> torch.Tensor:
     fitting = 1.0 + 2.0 * float(np.linalg.norm(problem.y)) / spectral
     start = sum(
         torch.linalg.matrix_norm(v, 2) ** 2
-        if v.ndim > 2
+        if v.ndim == 3
         else v.reshape(len(v), -1).norm(dim=1) ** 2
         for k, v in parameters.items()
         if k not in problem.architecture.fixed
