@@ -7,7 +7,14 @@ from math import pi, sqrt
 
 import numpy as np
 
-from landscape.architectures import Architecture, GatedReLU, Polynomial, TwoLayer
+from landscape.architectures import (
+    Architecture,
+    DeepThreshold,
+    GatedReLU,
+    Polynomial,
+    Threshold,
+    TwoLayer,
+)
 from landscape.problem import Problem
 
 
@@ -119,6 +126,24 @@ UNIT_CASES = [
         _one_sample(1.0, 2.0, 0.5, Polynomial()),
         0.5 * 2.0 / 1.0625 - 0.5 * (0.5 / 1.0625) ** 2,
         "soft threshold",
+    ),
+    # The all-ones pattern carries everything: min over t of ½ 3 (1 − t)² + β t.
+    Case(
+        "threshold-3-gon", kgon(3, architecture=Threshold()), 0.1 - 0.01 / 6, "w = 0: a lower face"
+    ),
+    # Every pattern exists: y is clipped at .9 and −1.9, where what is cut off adds up to β.
+    Case("threshold-eye", _orthogonal(Threshold()), 0.01 + 0.1 * (0.9 + 1.9), "clipping"),
+    # One pattern with two switches, shrunk by β/2 on its two samples.
+    Case(
+        "threshold-deep-box",
+        Problem(
+            np.arange(4.0)[:, None],
+            np.array([0.0, 2.0, 2.0, 0.0]),
+            0.1,
+            architecture=DeepThreshold(widths=(2,)),
+        ),
+        0.1 * 2.0 - 0.1**2 / 4,
+        "soft threshold of one pattern",
     ),
 ]
 

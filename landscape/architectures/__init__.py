@@ -7,13 +7,27 @@ from typing import Any
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
+from landscape.architectures.parallel_deep import ParallelDeep, ParallelThreeLayer
 from landscape.architectures.polynomial import Polynomial
+from landscape.architectures.threshold import Threshold
+from landscape.architectures.threshold_deep import DeepThreshold
 from landscape.architectures.two_layer import TwoLayer
 from landscape.errors import BadInput, unknown
 
 NAMES: dict[str, type[Architecture]] = {
-    kind.name: kind for kind in (TwoLayer, GatedReLU, DeepNarrow, Polynomial)
+    kind.name: kind
+    for kind in (
+        TwoLayer,
+        GatedReLU,
+        DeepNarrow,
+        Polynomial,
+        Threshold,
+        DeepThreshold,
+        ParallelThreeLayer,
+        ParallelDeep,
+    )
 }
+NAMES["two_layer"] = TwoLayer  # with another activation than ReLU
 
 
 def get(architecture: str | Architecture, **options: Any) -> Architecture:
@@ -31,7 +45,6 @@ def get(architecture: str | Architecture, **options: Any) -> Architecture:
     for option in options:
         if option not in known:
             raise unknown(f"option of architecture {architecture!r}", option, known)
-NAMES["two_layer"] = TwoLayer  # with another activation than ReLU
     return kind(**options)
 
 
@@ -41,9 +54,12 @@ __all__ = [
     "BadInput",
     "ConvexPoint",
     "DeepNarrow",
+    "DeepThreshold",
     "GatedReLU",
+    "ParallelDeep",
+    "ParallelThreeLayer",
     "Polynomial",
+    "Threshold",
     "TwoLayer",
     "get",
 ]
-    "Wedge",
