@@ -19,9 +19,12 @@ of L = 4 layers reach from samples alone, tie with mixtures of others and never 
 *Absolute value.*  With :math:`H(t) = \sum_k ν_k |x_k − t|` the price of :math:`|x − a|` is H(a), at
 a sample; that of :math:`||x − a| − c|` is H(a − c) − H(a) + H(a + c), piecewise linear in (a, c),
 hence largest where two of a − c, a, a + c are samples: then the third is a *reflection*, or a
-*midpoint* (a, where a ± c are the samples).  Both kinds are needed.  For L = 4 three of up to seven
-kinks are samples; beyond, g is at least 1-Lipschitz, and no unit prices above
-:math:`\int |\sum_{x_k ≤ t} ν_k| \, dt`.
+*midpoint* (a, where a ± c are the samples).  Both kinds are needed: on x = (0, 5, 6, 11),
+y = (.472, −1.775, 1.684, −.381), β = 3.505 samples and reflections alone leave the zero function
+(3.177213), and one unit with its centre at (5 + 11)/2 reaches 3.168668.  For L = 4 three of up to
+seven kinks are samples, and all such vertices are listed (`landscape.arrangements.mirrors`) where
+N³ allows.  Beyond, and for L > 4, the bound is a relaxation: the best function with slopes ±1 and
+at most 2^{L−1} − 1 changes of slope.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 import torch
 
-from landscape.architectures.parallel import Parallel, constants
+from landscape.architectures.parallel import Parallel, constants, distinct
 from landscape.architectures.two_layer import check_bias_column, seeded_normal
 from landscape.arrangements import mirrors
 from landscape.dictionary import Oracle, Priced
@@ -40,6 +43,8 @@ from landscape.errors import BadInput, unknown, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from landscape.architectures.base import Floats, Parameters
     from landscape.dictionary import Units
@@ -49,6 +54,12 @@ ACTIVATIONS = ("relu", "abs")
 EPSILON = float(np.finfo(np.float64).eps)
 MOST = 24
 """Units that one pricing returns at most."""
+QUICK = 1e6
+"""Up to this many vertices all are priced at once, without climbing first."""
+GAIN = 1.01
+"""Units found by climbing that price above β by this factor spare the others' prices."""
+ALIKE = 0.99
+"""Of mirrored units whose columns, less their means, have a cosine above this one is returned."""
 
 
 @dataclass(frozen=True)
@@ -178,68 +189,84 @@ class DeepNarrow(Parallel):
         return {"signs": np.ones(parameters.shape), "biases": -parameters}
 
     def oracle(self, problem: Problem, effort: int) -> Oracle:
-        """Return what prices every unit (see the module's text for why that is exact)."""
+        """Return what prices every unit (see the module's text for why that is exact).
+
+        For absolute values of depth 4 ``effort`` counts thousands of vertices.
+        """
         x = problem.X[:, 0]
-        middle = 0.5 * (x.min() + x.max())  # sums of moments are shortest there
+        span = float(np.ptp(x))
+        seeds = [np.zeros((0, self.depth - 1))]  # the last call's units: the next begins with them
 
         def price(nu: Floats, target: float = 0.0) -> Priced:
-            line = mirrors.Line(x - middle, nu)
-            charge = 8.0 * (len(x) + 16) * EPSILON * float(np.abs(nu).sum() * np.ptp(x))
+            seen = abs(float(nu.sum())) * span  # a dual point sees no constant: up to rounding
             if self.activation == "relu":
+                line = mirrors.Line(x, nu)
                 found, low, high = self._steepest(line)
-                units = self._ramps(low + middle, high + middle)
-                return Priced(found + charge, True, units, len(x) * (len(x) + 1) // 2)
-            most, exact = MOST, self.depth <= 4
-            if self.depth == 2:
-                value = np.abs(line.apart(line.x))
-                best = np.argsort(-value, kind="stable")[:most]
-                largest = float(value[best[0]])
-                found = mirrors.Found(largest, largest, line.x[best, None])
-            elif self.depth == 3:
-                found = mirrors.two(line, most)
-            else:
-                found = mirrors.three(line, most, effort)
-                exact = exact and found.bound <= found.attained * (1 + 1e-9)
-            members = found.parameters
-            for _ in range(self.depth - 4):
-                members = self._nested_further(line, members)
-            members[:, 0] += middle
-            bound = found.bound if self.depth <= 4 else line.variation
-            return Priced((bound + charge) * (1 + 4 * EPSILON), exact, self._mirrored(members), 0)
+                bound = found + seen + 8 * EPSILON * float(np.abs(line.F).max())
+                return Priced(bound, True, self._ramps(low, high), len(x) * (len(x) + 1) // 2)
+            middle = 0.5 * (x.min() + x.max())  # sums of kinks round least there
+            line = mirrors.Line(x - middle, nu)
+            bound, exact, found = self._steepest_mirrored(line, 1024.0 * effort, target, seeds[0])
+            seeds[0] = members = self._unlike(line, found)
+            bound += seen + line.rounding()
+            members = members + middle * (np.arange(self.depth - 1) == 0)
+            return Priced(bound, exact, self._mirrored(members), 0)
 
         return price
 
     def _steepest(self, line: mirrors.Line) -> tuple[float, Floats, Floats]:
         """Return max |F(s) − F(t)| and the ends of the best ramps, ±∞ among them."""
-        ends = np.concatenate([[-np.inf], line.x[1:-1], [np.inf]])
-        F = np.concatenate([[line.moment], line.above(line.x[1:-1]), [0.0]])
-        if self.depth == 2:  # one end at infinity
-            one, other = np.abs(F - F[-1]), np.abs(F - F[0])
-            price = np.concatenate([one[:-1], other[1:-1]])
-            low = np.concatenate([ends[:-1], np.full(len(ends) - 2, -np.inf)])
-            high = np.concatenate([np.full(len(ends) - 1, np.inf), ends[1:-1]])
+        F, last = line.F, len(line.x) - 1
+        # Beyond the samples F stays as it is: the first and the last stand for ∓∞.
+        if self.depth == 2:
+            rising, falling = _peaks(np.abs(F - F[-1])), _peaks(np.abs(F - F[0]))
+            s = np.concatenate([rising, np.zeros_like(falling)])
+            t = np.concatenate([np.full_like(rising, last), falling])
         else:
-            top = np.argsort(-F, kind="stable")[:MOST]
-            bottom = np.argsort(F, kind="stable")[:MOST]
-            s, t = (side.reshape(-1) for side in np.meshgrid(top, bottom))
-            price = np.abs(F[s] - F[t])
-            low, high = ends[np.minimum(s, t)], ends[np.maximum(s, t)]
-            apart = s != t
-            price, low, high = price[apart], low[apart], high[apart]
+            s, t = (part.reshape(-1) for part in np.meshgrid(_peaks(F), _peaks(-F)))
+        s, t = np.minimum(s, t)[s != t], np.maximum(s, t)[s != t]
+        price = np.abs(F[s] - F[t])
         best = np.argsort(-price, kind="stable")[:MOST]
-        low, high = low[best], high[best]
+        s, t = s[best], t[best]
+        low, high = np.where(s == 0, -np.inf, line.x[s]), np.where(t == last, np.inf, line.x[t])
         # The line through all samples is the ramp from the first one.
         both = ~np.isfinite(low) & ~np.isfinite(high)
         return float(price[best[0]]), np.where(both, line.x[0], low), high
 
-    def _nested_further(self, line: mirrors.Line, members: Floats) -> Floats:
-        """Return members with one more layer, its kink where it prices best."""
-        hidden = torch.as_tensor(np.stack([np.ones(members.shape), -members], -1))
-        out = torch.as_tensor(line.x)[:, None]
-        for layer in range(members.shape[1]):
-            out = torch.abs(out * hidden[:, layer, 0] + hidden[:, layer, 1])
-        values = out.numpy()  # (n, k)
-        price = np.abs(np.einsum("i,ijk->jk", line.nu, np.abs(values[:, None] - values[None])))
-        shift = values[price.argmax(axis=0), np.arange(len(members))]
-        plain = np.abs(line.nu @ values) >= price.max(axis=0)
-        return np.column_stack([members, np.where(plain, 0.0, shift)])
+    def _steepest_mirrored(
+        self, line: mirrors.Line, effort: float, target: float, seeds: Floats
+    ) -> tuple[float, bool, mirrors.Found]:
+        """Return a bound of all prices, whether it is attained, and good members."""
+        if self.depth == 2:
+            at = _peaks(np.abs(line.H))
+            prices = np.abs(line.H[at])
+            found = mirrors.Found(float(prices[0]), prices, line.x[at, None])
+            return found.largest, True, found
+        flat = mirrors.two(line, 64 * MOST)
+        if self.depth == 3:
+            return flat.largest, True, flat
+        all_vertices = self.depth == 4 and mirrors.cost(line) <= effort
+        found = None
+        if not all_vertices or mirrors.cost(line) > QUICK:
+            begin = self._unlike(line, flat)
+            begin = np.hstack([begin, np.zeros((len(begin), self.depth - 3))])
+            found = mirrors.climb(line, np.concatenate([begin, seeds]))
+        if all_vertices and not (found and found.largest > GAIN * target > 0):
+            found = mirrors.three(line, MOST)
+            return found.largest, True, found
+        assert found is not None
+        kinks = min(len(line.x), 2 ** (self.depth - 1) - 1)
+        return max(found.largest, line.wiggle(kinks)), False, found
+
+    def _unlike(self, line: mirrors.Line, found: mirrors.Found) -> Floats:
+        """Return the best members of which no two are nearly the same function."""
+        values = mirrors.nested(line.x, found.parameters)
+        values -= values.mean(axis=0)
+        return distinct({"all": found.parameters}, values, found.prices, MOST, ALIKE)["all"]
+
+
+def _peaks(values: Floats) -> NDArray[np.int64]:
+    """Return the places of the largest local maxima, ends included."""
+    padded = np.concatenate([[-np.inf], values, [-np.inf]])
+    peaks = np.flatnonzero((values >= padded[:-2]) & (values >= padded[2:]))
+    return peaks[np.argsort(-values[peaks], kind="stable")[:MOST]]

@@ -122,7 +122,7 @@ class Parallel(Architecture):
         columns = cast("Columns", point.program.atoms)
         parameters = self.scaled(dictionary.take(columns.units, used), z[used])
         if self.has_constant:
-            parameters["constant"] = torch.tensor(float(point.constant[0]))
+            parameters["constant"] = torch.tensor(float(point.constant[0]), dtype=torch.float64)
         return parameters
 
     def own(self, problem: Problem, parameters: Parameters) -> Lasso:
@@ -166,13 +166,15 @@ def constants(seeds: Sequence[int]) -> torch.Tensor:
     return torch.zeros(len(seeds), dtype=torch.float64)
 
 
-def distinct(units: Units, values: Floats, order: Floats, most: int) -> dict[str, Any]:
-    """Return the first units in an order whose columns (n, G) differ beyond rounding."""
-    taken: list[int] = []
+def distinct(
+    units: Units, values: Floats, order: Floats, most: int, alike: float = 1 - 1e-12
+) -> dict[str, Any]:
+    """Return the first units in an order of whose columns (n, G) no two have this |cosine|."""
     unit = values / np.maximum(np.linalg.norm(values, axis=0), 1e-300)
-    for g in np.argsort(-order, kind="stable"):
-        if all(abs(unit[:, g] @ unit[:, t]) < 1 - 1e-12 for t in taken):
-            taken.append(int(g))
-            if len(taken) == most:
-                break
+    taken: list[int] = []
+    left = np.array(order, dtype=np.float64)
+    while len(taken) < most and len(left) and np.isfinite(left).any():
+        taken.append(int(left.argmax()))
+        left[np.abs(unit[:, taken[-1]] @ unit) >= alike] = -np.inf
+        left[taken[-1]] = -np.inf
     return dictionary.take(units, np.array(taken, dtype=np.int64))

@@ -4,84 +4,129 @@ With :math:`H(t) = \sum_k ν_k |x_k − t|`, :math:`\sum_k ν_k = 0`, a function
 linear with slopes ±1 and changes of slope 2σ_i at its kinks t_i prices at Σ_i σ_i H(t_i).  Of
 :math:`|\cdots||x − a| − c_1| \cdots − c_{L−2}|` the kinks are sums of a and ±c, and the price is
 piecewise linear in (a, c): it is largest at a vertex, where as many independent kinks as there are
-parameters are samples.  Two parameters: all vertices are listed, N² of them.  Three: branch and
-bound over boxes of parameters, in which a box is dropped where the price has a slope of one sign,
-or its bound is below the best vertex; small boxes list their vertices.
+parameters are samples.
+
+Two parameters: all vertices are listed, N² of them.  Three: with p, q = a ∓ c the price is
+
+.. math::
+
+    V_d(p) + V_d(q) − H(\tfrac{p + q}2), \quad V_d(t) = H(t − d) − H(t) + H(t + d), \qquad d ≤ c,
+
+    H(P) − H(P + d) + H(\tfrac{P + Q}2) − H(Q − d) + H(Q), \quad P, Q = a ∓ (c + d), \qquad d ≥ c.
+
+At a vertex inside either region that is a maximum, three independent kinks lie at samples with
+σ_i ν_k < 0: otherwise the price would be convex along some line, and no less at one of its ends.
+Those vertices are listed, about 4 N³ of them, and beside them the ones with d = 0 or c = d, which
+have two parameters.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Vertices = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
 
-FEW = 9
-"""Lines (kink, sample) through a box up to which its vertices are listed."""
-BATCH = 4096
-"""Boxes split at a time."""
-
-# Kinks of |||x − a| − c| − d| as integer combinations of (a, c, d), and half their slope changes:
-# first where d ≤ c, then where d ≥ c.
-INNER = (
-    np.array([[1, 0, 0], [1, -1, 0], [1, 1, 0], [1, -1, -1], [1, -1, 1], [1, 1, -1], [1, 1, 1]]),
-    np.array([-1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0]),
-)
-OUTER = (
-    np.array([[1, 0, 0], [1, -1, 0], [1, 1, 0], [1, -1, -1], [1, 1, 1]]),
-    np.array([1.0, -1.0, -1.0, 1.0, 1.0]),
-)
+CHUNK = 1 << 18
+"""Vertices priced at a time."""
+EPSILON = float(np.finfo(np.float64).eps)
 
 
 class Line:
-    """Weights ν on sorted points of a line, summing to zero, with their moments.
+    """Weights ν on points of a line, summing to zero, with F and H at the points.
+
+    Their sums are formed in whole numbers, so that each value has one rounding.
 
     Args:
         x: points, shape (n,).
         nu: weights, shape (n,).
+
+    Attributes:
+        x: the points, ascending, each once.
+        nu: their weights.
+        F: Σ ν_k (x_k − x)_+ at the points; to their left it is as at the first, to the right 0.
+        H: Σ ν_k |x_k − x| at the points; beyond them it is as at the nearest one.
     """
 
     def __init__(self, x: Floats, nu: Floats) -> None:
         self.x, place = np.unique(x, return_inverse=True)
-        self.nu = np.bincount(place.reshape(-1), nu, len(self.x))
-        self.moment = float(self.nu @ self.x)
-        self.zeroth = np.concatenate([[0.0], np.cumsum(self.nu)])
-        self.first = np.concatenate([[0.0], np.cumsum(self.nu * self.x)])
-
-    def above(self, t: Floats) -> Floats:
-        """Return F(t) = Σ ν_k (x_k − t)_+ at points of any shape."""
-        at = np.searchsorted(self.x, t, side="right")
-        return (self.moment - self.first[at]) - t * (self.zeroth[-1] - self.zeroth[at])
+        points, step = _whole(self.x)
+        weights, unit = _whole(nu)
+        sums = [0] * len(points)
+        for k, weight in zip(place.reshape(-1).tolist(), weights, strict=True):
+            sums[k] += weight
+        self.nu = np.array([total / unit for total in sums])
+        F, tail = [0] * len(points), 0
+        for k in range(len(points) - 1, 0, -1):
+            tail += sums[k]
+            F[k - 1] = F[k] + tail * (points[k] - points[k - 1])
+        self.F = np.array([value / (step * unit) for value in F])
+        self.H = np.array([(2 * value - F[0]) / (step * unit) for value in F])
 
     def apart(self, t: Floats) -> Floats:
-        """Return H(t) = Σ ν_k |x_k − t| at points of any shape."""
-        return 2.0 * self.above(t) - self.moment + t * self.zeroth[-1]
+        """Return H(t) at points of any shape."""
+        return np.interp(t, self.x, self.H)
 
-    def slopes(self) -> Floats:
-        """Return H' before the first point, between points and after the last, shape (n + 1,)."""
-        return 2.0 * self.zeroth - self.zeroth[-1]
+    def rounding(self) -> float:
+        """Bound the rounding of a sum of seven values of H between points, and of the points."""
+        size = float(np.abs(self.x).max() + 4 * np.ptp(self.x))
+        largest = float(np.abs(self.H).max())
+        return 32 * EPSILON * (float(np.abs(self.nu).sum()) * size + 8 * largest)
 
-    @property
-    def variation(self) -> float:
-        """∫ |Σ_{x_k ≤ t} ν_k| dt, which no function of Lipschitz constant one prices above."""
-        return float(np.abs(self.zeroth[1:-1]) @ np.diff(self.x))
+    def mirrored(self, way: int, sign: int) -> Line:
+        """Return the line seen from the other side (``way`` −1), or of −ν (``sign`` −1)."""
+        other = object.__new__(Line)
+        other.x, other.nu = way * self.x[::way], sign * self.nu[::way]
+        other.H = sign * self.H[::way]
+        other.F = sign * (self.F if way > 0 else self.F[0] - self.F[::-1])
+        return other
+
+    def wiggle(self, kinks: int) -> float:
+        """Bound the prices of functions with slopes ±1 and at most so many changes of slope.
+
+        Σ ν_k g(x_k) is the integral of g' times the weight to its right: a sum over the gaps
+        between points, whose best signs with few changes are found by dynamic programming.
+        """
+        gains = np.diff(self.F)[::-1]
+        best = np.zeros((2, kinks + 1))
+        for gain in gains:
+            turned = np.full_like(best, -np.inf)
+            turned[:, 1:] = best[::-1, :-1]
+            best = np.maximum(best, turned) + np.array([[gain], [-gain]])
+        slack = 2 * len(gains) * EPSILON * float(np.abs(gains).sum() + np.abs(self.F).max())
+        return float(best.max()) + slack
+
+
+def _whole(values: Floats) -> tuple[list[int], int]:
+    """Return numbers as whole multiples of one over a power of two, and that power."""
+    ratios = [float(value).as_integer_ratio() for value in values]
+    unit = max((below for _, below in ratios), default=1)
+    return [above * (unit // below) for above, below in ratios], unit
 
 
 class Found(NamedTuple):
-    """The largest price over a family, from above, and parameters of the best members.
+    """The largest price over a family, and parameters of the best members.
 
     Attributes:
-        bound: no member has |price| above it.
-        attained: the largest |price| found.
-        parameters: the best members, shape (k, parameters), best first.
+        largest: no member has |price| above it, rounding aside.
+        prices: |price| of some members, largest first, shape (k,).
+        parameters: these members, shape (k, parameters).
     """
 
-    bound: float
-    attained: float
+    largest: float
+    prices: Floats
     parameters: Floats
+
+    @staticmethod
+    def best(prices: Floats, parameters: Floats, most: int) -> Found:
+        """Return the members with the largest |price|."""
+        size = np.abs(prices)
+        order = np.argsort(-size, kind="stable")[:most]
+        return Found(float(size[order[0]]), size[order], parameters[order])
 
 
 def pairs(x: Floats) -> Floats:
@@ -97,162 +142,149 @@ def two(line: Line, most: int) -> Found:
     """Return the largest price of ||x − a| − c|."""
     every = pairs(line.x)
     a, c = every.T
-    price = np.abs(line.apart(a - c) - line.apart(a) + line.apart(a + c))
-    price = np.where(c == 0, np.abs(line.apart(a)), price)
-    best = np.argsort(-price, kind="stable")[:most]
-    largest = float(price[best[0]])
-    return Found(largest, largest, every[best])
+    price = line.apart(a - c) - line.apart(a) + line.apart(a + c)
+    price = np.where(c == 0, line.apart(a), price)
+    return Found.best(price, every, most)
 
 
-def three(line: Line, most: int, effort: int) -> Found:
-    """Return the largest price of |||x − a| − c| − d|, by branch and bound."""
-    parts = [
-        _Search(line, kinks, sign * weights, inner).run(effort // 4)
-        for kinks, weights, inner in ((*INNER, True), (*OUTER, False))
-        for sign in (1.0, -1.0)
-    ]
-    attained = max(part.attained for part in parts)
-    order = sorted(parts, key=lambda part: -part.attained)
-    members = np.concatenate([part.parameters for part in order])[:most]
-    return Found(max(attained, *(part.bound for part in parts)), attained, members)
+def three(line: Line, most: int) -> Found:
+    """Return the largest price of |||x − a| − c| − d|, ``most`` members of every chunk kept."""
+    flat = two(line, most)
+    parts = [(flat.prices, np.column_stack([flat.parameters, np.zeros(len(flat.prices))]))]
+    parts.append(_equal(line, most))
+    for prices, members in _inside(line):
+        kept = np.argpartition(-prices, most)[:most] if len(prices) > most else slice(None)
+        parts.append((prices[kept], members[kept]))
+    prices = np.concatenate([price for price, _ in parts])
+    return Found.best(prices, np.concatenate([member for _, member in parts]), len(prices))
 
 
-class _Search:
-    """Maximises Σ σ_i H(T_i·p) over p = (a, c, d), c, d ≥ 0, on one side of c = d."""
-
-    def __init__(self, line: Line, kinks: NDArray[np.int64], weights: Floats, inner: bool) -> None:
-        self.line, self.kinks, self.weights, self.inner = line, kinks, weights, inner
-        self.extent = np.maximum(kinks, 0), np.minimum(kinks, 0)
-        values = line.apart(line.x)
-        self.tops, self.bottoms = _Ranges(values, np.maximum), _Ranges(values, np.minimum)
-        slopes = line.slopes()
-        self.steep, self.shallow = _Ranges(slopes, np.maximum), _Ranges(slopes, np.minimum)
-
-    def value(self, p: Floats) -> Floats:
-        """Return prices of parameters (k, 3)."""
-        return self.line.apart(p @ self.kinks.T) @ self.weights
-
-    def run(self, effort: int) -> Found:
-        """Branch, bound, and list the vertices of small boxes."""
-        low, high = self.line.x[0], self.line.x[-1]
-        span = high - low
-        boxes = np.array([[[low - span, high + span], [0.0, 2 * span], [0.0, 2 * span]]])
-        # What is best among vertices with d = 0 is known: the family of two parameters.
-        start = two(self.line, 64).parameters
-        start = np.column_stack([start, np.zeros(len(start))])
-        prices = self.value(start)
-        best = start[np.argsort(-prices)[:8]]
-        attained, left, visited = float(prices.max()), -np.inf, 0
-        bounds = np.array([np.inf])
-        while len(boxes):
-            if visited >= effort:
-                left = float(bounds.max())
-                break
-            order = np.argsort(-bounds)[:BATCH]
-            chosen, rest = boxes[order], np.delete(np.arange(len(boxes)), order)
-            boxes, bounds = boxes[rest], bounds[rest]
-            visited += len(chosen)
-            parts = self._halved(chosen)
-            kept, tops, lines = self._bounded(parts, attained)
-            parts, tops, lines = parts[kept], tops[kept], lines[kept]
-            small = lines <= FEW
-            for box in parts[small]:
-                members = self._vertices(box)
-                if len(members):
-                    prices = self.value(members)
-                    if prices.max() > attained:
-                        attained = float(prices.max())
-                    best = np.concatenate([best, members[np.argsort(-prices)[:2]]])
-                    best = best[np.argsort(-self.value(best), kind="stable")[:8]]
-            boxes = np.concatenate([boxes, parts[~small]])
-            bounds = np.concatenate([bounds, tops[~small]])
-            alive = bounds > attained * (1 + 1e-12)
-            boxes, bounds = boxes[alive], bounds[alive]
-        return Found(max(left, attained), attained, best)
-
-    def _halved(self, boxes: Floats) -> Floats:
-        """Split every box across its longest side; drop halves on the wrong side of c = d."""
-        at = np.ptp(boxes, axis=2).argmax(axis=1)
-        row = np.arange(len(boxes))
-        middle = boxes[row, at].mean(axis=1)
-        lower, upper = boxes.copy(), boxes.copy()
-        lower[row, at, 1], upper[row, at, 0] = middle, middle
-        parts = np.concatenate([lower, upper])
-        c, d = parts[:, 1], parts[:, 2]
-        return parts[c[:, 1] >= d[:, 0] if self.inner else d[:, 1] >= c[:, 0]]
-
-    def _bounded(self, boxes: Floats, target: float) -> tuple[NDArray[np.bool_], Floats, Floats]:
-        """Return which boxes may hold a better vertex, their bounds, and lines through them."""
-        positive, negative = self.extent
-        low = boxes[:, :, 0] @ positive.T + boxes[:, :, 1] @ negative.T  # (B, k)
-        high = boxes[:, :, 1] @ positive.T + boxes[:, :, 0] @ negative.T
-        x = self.line.x
-        begin, end = np.searchsorted(x, low, "left"), np.searchsorted(x, high, "right")
-        ends = self.line.apart(low), self.line.apart(high)
-        top = np.maximum(np.maximum(*ends), self.tops.over(begin, end))
-        bottom = np.minimum(np.minimum(*ends), self.bottoms.over(begin, end))
-        weights = self.weights
-        plain = np.where(weights > 0, top, -bottom).sum(axis=1)
-        steep, shallow = self.steep.over(begin, end + 1), self.shallow.over(begin, end + 1)
-        # Slopes of the price along a, c, d from those of H on the kinks' intervals.
-        factor = weights[:, None] * self.kinks  # (k, 3)
-        up = steep @ np.maximum(factor, 0) + shallow @ np.minimum(factor, 0)
-        down = shallow @ np.maximum(factor, 0) + steep @ np.minimum(factor, 0)
-        half = np.ptp(boxes, axis=2) / 2
-        mean = self.value(boxes.mean(axis=2)) + (np.maximum(np.abs(up), np.abs(down)) * half).sum(1)
-        tops = np.minimum(plain, mean)
-        # A slope of one sign leads out of the box, to one that is kept (c = 0 and c = d apart,
-        # where the family is that of the other side, or of two parameters).
-        leaving = ((down > 0) | (up < 0)).any(axis=1)
-        return ~leaving & (tops > target), tops, (end - begin).sum(axis=1)
-
-    def _vertices(self, box: Floats) -> Floats:
-        """Return the points of a box at which three independent kinks are samples."""
-        positive, negative = self.extent
-        low = positive @ box[:, 0] + negative @ box[:, 1]
-        high = positive @ box[:, 1] + negative @ box[:, 0]
-        x = self.line.x
-        rows, right = [], []
-        for kink, a, b in zip(self.kinks, low, high, strict=True):
-            inside = x[np.searchsorted(x, a, "left") : np.searchsorted(x, b, "right")]
-            rows += [kink] * len(inside)
-            right += inside.tolist()
-        if len(rows) < 3:
-            return np.zeros((0, 3))
-        triples = np.array(list(combinations(range(len(rows)), 3)))
-        systems, targets = np.array(rows, float)[triples], np.array(right)[triples]
-        regular = np.abs(np.linalg.det(systems)) > 0.5  # of integers
-        points = np.linalg.solve(systems[regular], targets[regular][..., None])[..., 0]
-        slack = 1e-12 * (np.abs(x[[0, -1]]).max() + np.ptp(x))
-        held = ((points >= box[:, 0] - slack) & (points <= box[:, 1] + slack)).all(axis=1)
-        points = np.maximum(points[held], [-np.inf, 0.0, 0.0])
-        c, d = points[:, 1], points[:, 2]
-        return points[c >= d - slack if self.inner else d >= c - slack]
+def nested(x: Floats, parameters: Floats) -> Floats:
+    """Return |⋯||x − a| − c_1| ⋯| at points (n,), shape (n, k), of parameters (k, L − 1)."""
+    out = np.broadcast_to(x[:, None], (len(x), len(parameters)))
+    for shift in parameters.T:
+        out = np.abs(out - shift)
+    return out
 
 
-class _Ranges:
-    """Largest (or smallest) entries over ranges, in constant time each.
+def climb(line: Line, parameters: Floats, rounds: int = 2) -> Found:
+    """Raise the price of members of any depth, one parameter after the other.
 
-    Args:
-        values: shape (n,).
-        best: `numpy.maximum` or `numpy.minimum`.
+    With the others fixed the price is piecewise linear, with bends where a kink is a sample.
     """
+    climbed, prices = parameters.copy(), np.zeros(len(parameters))
+    for member, p in enumerate(climbed):
+        for _ in range(rounds):
+            for place in reversed(range(len(p))):
+                before = nested(line.x, p[None, :place])[:, 0]
+                offsets = [0.0]  # what the later layers need to bend there
+                for shift in p[:place:-1]:
+                    offsets = [0.0, *(way * (shift + one) for one in offsets for way in (1, -1))]
+                values = (before[:, None] - np.unique(offsets)).reshape(-1)
+                values = np.append(values if place == 0 else values[values >= 0], p[place])
+                out = np.abs(before[:, None] - values)
+                for shift in p[place + 1 :]:
+                    out = np.abs(out - shift)
+                price = np.abs(line.nu @ out)
+                p[place] = values[price.argmax()]
+                prices[member] = price.max()
+    return Found.best(prices, climbed, len(climbed))
 
-    def __init__(self, values: Floats, best: np.ufunc) -> None:
-        self.best, self.levels = best, [values]
-        while (step := 1 << (len(self.levels) - 1)) * 2 <= len(values):
-            above = self.levels[-1]
-            self.levels.append(best(above[:-step], above[step:]))
-        empty = -np.inf if best is np.maximum else np.inf
-        self.table = np.full((len(self.levels), len(values) + 1), empty)
-        for level, row in enumerate(self.levels):
-            self.table[level, : len(row)] = row
 
-    def over(self, begin: NDArray[np.int64], end: NDArray[np.int64]) -> Floats:
-        """Return the best entry of every range begin:end; an empty one has none (±∞)."""
-        length = np.maximum(end - begin, 1)
-        level = np.frexp(length.astype(np.float64))[1] - 1
-        other = np.maximum(end - (1 << level), begin)
-        found = self.best(self.table[level, begin], self.table[level, other])
-        empty = -np.inf if self.best is np.maximum else np.inf
-        return np.where(end > begin, found, empty)
+def cost(line: Line) -> float:
+    """Return about how many vertices `three` prices."""
+    return 4.0 * len(line.x) ** 3
+
+
+def _equal(line: Line, most: int) -> tuple[Floats, Floats]:
+    """Return the best of |||x − a| − c| − c|: kinks a, a ± c, a ± 2c, two of them at samples."""
+    x, members = line.x, []
+    i, j = np.triu_indices(len(x), 1)
+    for one in range(-2, 3):
+        for other in range(one + 1, 3):
+            c = (x[j] - x[i]) / (other - one)
+            members.append(np.column_stack([x[i] - one * c, c, c]))
+    every = np.concatenate(members)
+    a, c, _ = every.T
+    kinks = [(-1) ** k * line.apart(a + k * c) for k in range(-2, 3)]
+    found = Found.best(np.sum(kinks, axis=0), every, most)
+    return found.prices, found.parameters
+
+
+def _inside(line: Line) -> Iterator[tuple[Floats, Floats]]:
+    """Yield prices and members (a, c, d) at vertices inside the two regions, in chunks.
+
+    Families are written for one side of the mirror and positive prices; −x and −ν give the rest.
+    """
+    for way in (1, -1):
+        for sign in (1, -1):
+            seen = line.mirrored(way, sign)
+            for first, second, vertices, inner in _families(seen):
+                s, t = (part.reshape(-1, 1) for part in np.meshgrid(first, second, indexing="ij"))
+                rows = np.flatnonzero(s < t)
+                step = max(1, CHUNK // max(1, len(seen.x)))
+                for at in range(0, len(rows), step):
+                    chosen = rows[at : at + step]
+                    prices, members = _priced(seen, vertices(s[chosen], t[chosen]), inner)
+                    members[:, 0] *= way
+                    yield prices, members
+
+
+def _families(line: Line) -> Iterator[tuple[Floats, Floats, Vertices, bool]]:
+    """Yield the samples s < t of two kinks and what makes (p, q, d) of them and of a third kink.
+
+    Samples with ν < 0 carry kinks of σ = 1, those with ν > 0 kinks of σ = −1.  The last entry
+    tells the region; outside of d ≤ c the vertices are (P, Q, d).
+    """
+    up, down = line.x[line.nu < 0], line.x[line.nu > 0]
+    # Two kinks near p; the third is q, q ± d or the middle.
+    for first, second, made in (
+        (up, down, lambda s, t: (t, t - s)),
+        (down, up, lambda s, t: (s, t - s)),
+        (up, up, lambda s, t: ((s + t) / 2, (t - s) / 2)),
+    ):
+        for other in (
+            lambda p, d: down,
+            lambda p, d: up + d,
+            lambda p, d: up - d,
+            lambda p, d: 2 * down - p,
+        ):
+            yield first, second, _completed(made, other), True
+    # p, the middle and q ± d; p + d, the middle and q + d.
+    yield down, down, lambda p, m: (p, 2 * m - p, np.abs(up - (2 * m - p))), True
+    yield up, down, lambda s, m: (m - (up - s) / 2, m + (up - s) / 2, (s + up) / 2 - m), True
+    # Outside: P, P + d and a third one; P, the middle and Q − d.
+    for other in (lambda P, d: up, lambda P, d: down + d, lambda P, d: 2 * up - P):
+        yield up, down, _completed(lambda s, t: (s, t - s), other), False
+    yield up, up, lambda P, m: (P, 2 * m - P, 2 * m - P - down), False
+
+
+def _completed(
+    made: Callable[[Floats, Floats], tuple[Floats, Floats]],
+    other: Callable[[Floats, Floats], Floats],
+) -> Vertices:
+    """Return what makes (p, q, d) where two kinks give (p, d), and these with a third one q."""
+
+    def vertices(s: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+        p, d = made(s, t)
+        return p, other(p, d), d
+
+    return vertices
+
+
+def _priced(
+    line: Line, vertices: tuple[Floats, Floats, Floats], inner: bool
+) -> tuple[Floats, Floats]:
+    """Return prices of vertices inside their region, and members (a, c, d)."""
+    H = line.apart
+    p, q, d = vertices
+    apart = q - p
+    held = (d > 0) & (apart >= 2 * d) & ((apart <= 4 * d) | inner)
+    # What belongs to p alone is looked up once a row where p and d are the same along it.
+    own = H(p - d) - H(p) + H(p + d) if inner else H(p) - H(p + d)
+    own, p, q, d = (part[held] for part in np.broadcast_arrays(own, p, q, d))
+    middle = (p + q) / 2
+    if inner:
+        price = own - H(middle) + (H(q - d) - H(q) + H(q + d))
+        return price, np.column_stack([middle, (q - p) / 2, d])
+    return own + H(middle) + H(q) - H(q - d), np.column_stack([middle, (q - p) / 2 - d, d])

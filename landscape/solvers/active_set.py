@@ -254,7 +254,7 @@ class _Quadratic:
             if not len(charge):
                 self.nu = self.t
                 return
-            dual = solve_triangular(R, charge, trans="T")
+            dual = solve_triangular(R, charge, trans=1)
             x = solve_triangular(R, seen - dual)
             values = self.z[active]
             move = x[self.q :] - values

@@ -11,6 +11,7 @@ import numpy as np
 from landscape import archive
 from landscape.architectures.base import ConvexPoint
 from landscape.arrangements import Arrangements
+from landscape.dictionary import Lasso
 from landscape.errors import BadInput
 from landscape.network import Network
 
@@ -180,6 +181,8 @@ def without_noise(problem: Problem, program: Program, optimum: Optimum) -> Conve
     largest = float(sizes.max(initial=0.0))
     stays = np.zeros(len(sizes), dtype=bool) if program.cones is None else program.cones.open
     scale = float(problem.loss.value(np.zeros(problem.y.shape), problem.y))
+    # The active set of a Lasso leaves no noise: there only rounding counts as a tie.
+    slack = 1e-13 * abs(optimum.value) if isinstance(program, Lasso) else 1e-11 * scale
     best: tuple[float, ConvexPoint] | None = None
     for noise in NOISE:
         loud = sizes > noise * largest
@@ -189,7 +192,7 @@ def without_noise(problem: Problem, program: Program, optimum: Optimum) -> Conve
         )
         point = ConvexPoint(program.take(kept), theta, optimum.constant)
         value = float(problem.objective(problem.architecture.lower(point)))
-        if best is None or value <= best[0] + 1e-11 * scale:
+        if best is None or value <= best[0] + slack:
             best = (value if best is None else min(value, best[0]), point)
     assert best is not None
     return best[1]

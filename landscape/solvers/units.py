@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from landscape.programs import Program
     from landscape.solvers.reference import Optimum
 
-VERSION = 1
+VERSION = 2
+NEAR = 0.8
+"""Units that carry nothing stay while they price above this share of β."""
 
 
 def generate(
@@ -56,6 +58,8 @@ def generate(
                 "active": int((optimum.theta != 0).any(axis=1).sum()),
                 "bound": found.value,
                 "price_ratio": found.ratio,
+                "attained": priced.attained,
+                "climbs": priced.climbs,
                 "seconds": time.perf_counter() - began,
             }
         )
@@ -68,9 +72,13 @@ def generate(
         ):
             break
         sizes = program.gauge.value(optimum.theta)
-        # What carries nothing goes, but only after progress: at equal values it could cycle.
+        # What carries nothing and prices low goes, but only after progress: it could cycle.
         fell = len(history) < 2 or optimum.value < history[-2]["value"] * (1 - 1e-12)
-        kept = np.flatnonzero(sizes > 1e-9 * sizes.max(initial=0.0)) if fell else slice(None)
+        # Without its cone a block prices too high to tell.
+        cones = program.cones is not None
+        prices = 0.0 if cones else program.gauge.polar(program.atoms.adjoint(optimum.nu))
+        used = (sizes > 1e-9 * sizes.max(initial=0.0)) | (prices > NEAR * program.beta)
+        kept = np.flatnonzero(used) if fell else np.arange(len(sizes))
         parts = [dictionary.take(units, kept), priced.units]  # pyright: ignore[reportArgumentType]
         if problem.architecture.smooth_units and problem.loss.smooth:
             parts.append(slide(problem, program, optimum))
