@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from landscape.bounds import beta_max
     from landscape.certificate import Certificate, certify
+    from landscape.layerwise import Layerwise, Refit, layerwise, refit
     from landscape.network import Network
     from landscape.optimal_set import OptimalSet
     from landscape.paths import Path, connect
@@ -37,6 +38,10 @@ _HOMES = {
     "OptimalSet": "landscape.optimal_set",
     "connect": "landscape.paths",
     "prune": "landscape.sparsity",
+    "refit": "landscape.layerwise",
+    "Refit": "landscape.layerwise",
+    "layerwise": "landscape.layerwise",
+    "Layerwise": "landscape.layerwise",
     "Path": "landscape.paths",
 }
 
@@ -47,10 +52,12 @@ _ROOMS = {
 
 __all__ = [
     "Certificate",
+    "Layerwise",
     "Network",
     "OptimalSet",
     "Path",
     "Problem",
+    "Refit",
     "Runs",
     "Solution",
     "StationaryPoint",
@@ -58,8 +65,10 @@ __all__ = [
     "certify",
     "classify",
     "connect",
+    "layerwise",
     "polish",
     "prune",
+    "refit",
     "solve",
     "solve_path",
     "train",

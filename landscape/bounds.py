@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.optimize import lsq_linear, minimize_scalar
 
-from landscape import arrangements
+from landscape import arrangements, dictionary
 from landscape.architectures.base import ConvexPoint
+from landscape.envelope import Envelope
 from landscape.pricing import (
     EPSILON,
     Supremum,
@@ -36,10 +37,17 @@ EXACT = "all patterns, exact"
 RELAXED = "all patterns, relaxed"
 SEARCH = "all patterns, local search"
 GIVEN = "given patterns"
+FEATURES = "given features"
+"""Before the scope of a sub-problem: layers below are those of one network.  Never a lower bound
+of the training problem."""
 FIRST = 64
 """Branch and bound is tried where its first cones, 2^(rank+1), are at most effort / FIRST."""
 INSIDE = 1e-12
 """Entries of a dual point of classes this far from the ends of the domain may be moved."""
+EASY = 1e-12
+"""Charges smaller than this share of a bound are not made smaller."""
+SHARP = 1e-7
+"""Relative accuracy of the largest price of all neurons where units are some of them."""
 SHORT = 20_000
 """Up to this many patterns are enumerated where that is faster."""
 
@@ -74,6 +82,11 @@ def relative_gap(value: float, bound: float, at_zero: float) -> float:
     return float(value - bound) / size
 
 
+def of_a_part(scope: str) -> bool:
+    """Return whether a scope is that of a sub-problem, whose bound is none of the whole."""
+    return scope == GIVEN or scope.startswith(FEATURES)
+
+
 class AllPatterns:
     """Lower bounds over all activation patterns of a problem.
 
@@ -89,11 +102,15 @@ class AllPatterns:
 
     def __init__(self, problem: Problem, effort: int) -> None:
         self.problem, self.effort = problem, effort
+        self.envelope: Envelope | None = None
         self.oracle = problem.architecture.oracle(problem, effort)
         if self.oracle is not None:
             self.enumerated = False
             some = problem.architecture.first(problem, 0)
             self.program = problem.architecture.program(problem, some)
+            degree = problem.architecture.degree
+            if degree < 1.0:
+                self.envelope = Envelope(problem.loss, problem.y, problem.beta, degree)
             return
         self.rank = int(np.linalg.matrix_rank(problem.design))
         # With a free bias branch and bound is less sharp: short lists are priced faster.
@@ -110,6 +127,9 @@ class AllPatterns:
         self.enumerated = some is not None
         some = some or arrangements.sample(problem.design, 1, seed=0)
         self.program = problem.architecture.program(problem, some)
+        cones = self.program.cones
+        linear = np.flatnonzero(cones.open) if cones is not None else np.zeros(0, dtype=np.intp)
+        self.linear = self.program.take(linear)
 
     def __call__(self, nu: Floats) -> Bound:
         """Return the bound that a dual point gives."""
@@ -127,14 +147,45 @@ class AllPatterns:
             target: prices up to this need not be told apart.
         """
         assert self.oracle is not None
-        cones = self.program.cones
-        linear = np.flatnonzero(cones.open) if cones is not None else np.zeros(0, dtype=np.intp)
-        self.linear = self.program.take(linear)
         nu = _dual_point(self.program, nu)
-        found = self.oracle(nu, target)
+        found = self._sharpened(nu, target, self.oracle(nu, target))
         ratio = found.bound / self.program.beta
-        value, feasible = lower_bound_at(self.program, nu, ratio)
+        if self.envelope is None:
+            value, feasible = lower_bound_at(self.program, nu, ratio)
+        else:
+            self._add(nu, found.bound)
+            value, _, feasible = self.envelope.least()
         return Bound(value, feasible, ratio, EXACT if found.exact else RELAXED, found.count), found
+
+    def _sharpened(self, nu: Floats, target: float, found: Priced) -> Priced:
+        """Return what an oracle found, its relaxed bound replaced by that of all neurons.
+
+        Only where its units are neurons, and no unit of its own prices above the target any more.
+        """
+        architecture, design = self.problem.architecture, self.problem.design
+        more = target > 0.0 and dictionary.count(found.units) > 0
+        if found.exact or not architecture.within_neurons or more:
+            return found
+        if FIRST * 2 ** (design.shape[1] + 1) > self.effort:
+            return found
+        free = not architecture.penalised(self.problem).all()
+        every = supremum(design, nu, free_bias=free, tolerance=SHARP, nodes=self.effort)
+        if every.bound >= found.bound:
+            return found
+        return replace(found, bound=every.bound, exact=every.exact)
+
+    def _add(self, nu: Floats, price: float) -> None:
+        """Add a dual point to the envelope, and first that of the zero network."""
+        assert self.oracle is not None
+        assert self.envelope is not None
+        if len(self.envelope.points) == 1:
+            nothing = _dual_point(self.program, residual(self.nothing()))
+            self.envelope.add(nothing, self.oracle(nothing).bound)
+        self.envelope.add(nu, price)
+
+    def nothing(self) -> ConvexPoint:
+        """Return the point of the network that has only its free part."""
+        return ConvexPoint(self.program, *self.program.zero())
 
     def searched(
         self, nu: Floats, target: float = 0.0, tolerance: float = 1e-9
@@ -152,6 +203,7 @@ class AllPatterns:
         program = self.program
         free = bool((~program.gauge.penalised).any())
         nu = _dual_point(program, nu)
+        design, weights = self.problem.architecture.ramps(self.problem, nu)
         found, bound = None, np.inf
         if FIRST * 2 ** (self.rank + 1) <= self.effort:
             found = supremum(
@@ -176,6 +228,9 @@ def bound_over(
     """Return the lower bound of a program over just its own blocks (see `lower_bound`)."""
     value, feasible, ratio = lower_bound(program, nu, multipliers)
     blocks = len(program.patterns) if program.units is None else program.atoms.size
+    if program.given:
+        value, scope = value + program.offset, f"given {program.given}: {scope}"
+        value -= 2 * EPSILON * (abs(value) + program.offset)
     return Bound(value, feasible, ratio, scope, blocks)
 
 
@@ -206,7 +261,6 @@ def _best_subgradient(point: ConvexPoint, fit: Floats) -> Floats:
     if y.ndim == 2:  # with several outputs the middle is taken: a valid bound, not a sharp one
         return (low + high) / 2
     nu = np.where(high > low, 0.0, low)
-        design, weights = self.problem.architecture.ramps(self.problem, nu)
     sizes = program.gauge.value(point.theta)
     blocks = np.flatnonzero(sizes > 1e-7 * sizes.max(initial=0.0))  # directions of dust say nothing
     if not len(kinks) or not len(blocks):
@@ -335,6 +389,20 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
     return (bound, feasible) if bound >= nothing else (nothing, 0.0 * feasible)
 
 
+def _charge_moved(program: Program, nu: Floats, value: float, rest: float) -> float:
+    """Bound what a dual value of real targets loses where ν is moved off the free directions.
+
+    The move is by at most ``rest``.  It raises prices, and an entry above the end of the domain;
+    then the whole is scaled back, which costs a share of the value (that of ν = 0 is 0).  Between
+    them the value is a quadratic function, −½‖ν‖² + yᵀν.
+    """
+    sizes = float(np.linalg.norm(sample_sizes(program)))
+    radius = program.loss.reach(nu) * float(np.abs(nu).max(initial=0.0))
+    share = rest * max(sizes / program.beta, 1.0 / radius if 0 < radius < np.inf else 0.0)
+    slope = float(np.linalg.norm(program.y)) + float(np.linalg.norm(nu)) + rest
+    return (1.0 + 1e-9) * (rest * slope + share * abs(value))
+
+
 def _charge_inside(program: Program, nu: Floats, value: float) -> float:
     """Bound what a dual value loses where ν is moved until it sees no free direction at all.
 
@@ -358,6 +426,8 @@ def _charge_inside(program: Program, nu: Floats, value: float) -> float:
         moved = np.where(inside, output, ends)
         sums = [math.fsum(column * moved) for column in A.T]  # exact up to one rounding each
         seen = float(np.linalg.norm(sums)) * (1.0 + 4.0 * EPSILON * len(A.T))
+        if not whole:  # and one of every product
+            seen += EPSILON * float(np.linalg.norm(np.abs(A).T @ np.abs(moved)))
         delta = seen / float(sizes.min()) if len(sizes) else 0.0
         if delta > 0.5 * INSIDE:
             return np.inf
@@ -390,20 +460,6 @@ def _constant(program: Program) -> bool:
 
 
 def _unseen(program: Program, nu: Floats) -> bool:
-def _charge_moved(program: Program, nu: Floats, value: float, rest: float) -> float:
-    """Bound what a dual value of real targets loses where ν is moved off the free directions.
-
-    The move is by at most ``rest``.  It raises prices, and an entry above the end of the domain;
-    then the whole is scaled back, which costs a share of the value (that of ν = 0 is 0).  Between
-    them the value is a quadratic function, −½‖ν‖² + yᵀν.
-    """
-    sizes = float(np.linalg.norm(sample_sizes(program)))
-    radius = program.loss.reach(nu) * float(np.abs(nu).max(initial=0.0))
-    share = rest * max(sizes / program.beta, 1.0 / radius if 0 < radius < np.inf else 0.0)
-    slope = float(np.linalg.norm(program.y)) + float(np.linalg.norm(nu)) + rest
-    return (1.0 + 1e-9) * (rest * slope + share * abs(value))
-
-
     """Return whether ν is orthogonal to the free directions exactly, as far as one can tell."""
     return not program.free.shape[1] or (_constant(program) and math.fsum(nu) == 0.0)
 
@@ -426,8 +482,6 @@ def _summing_to_zero(nu: Floats) -> Floats:
 def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
     """Return the β from which on the zero network (free parts aside) is optimal, from above.
 
-        if not whole:  # and one of every product
-            seen += EPSILON * float(np.linalg.norm(np.abs(A).T @ np.abs(moved)))
     It is the largest price at the residual of the network that has only its free part.
 
     Args:
@@ -444,6 +498,9 @@ def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int 
         program = problem.architecture.program(problem, patterns)
     nothing = ConvexPoint(program, *program.zero())
     nu = _dual_point(program, residual(nothing))
+    if every and every.envelope is not None:
+        every.priced(nu)
+        return every.envelope.beta_max()
     if every and every.oracle is not None:
         return every.priced(nu)[0].ratio * problem.beta
     if every and not every.enumerated:

@@ -16,7 +16,15 @@ import torch
 
 from landscape import arrangements
 from landscape.arrangements import Arrangements
-from landscape.bounds import SEARCH, AllPatterns, Bound, bound_over, relative_gap, residual
+from landscape.bounds import (
+    FEATURES,
+    SEARCH,
+    AllPatterns,
+    Bound,
+    bound_over,
+    relative_gap,
+    residual,
+)
 from landscape.errors import BadInput, unknown
 from landscape.network import read, several
 
@@ -45,11 +53,13 @@ class Certificate:
             to the tolerance.  "all patterns, relaxed": a bound of them that may be far from
             sharp.  "given patterns": the program over some patterns only.  "all patterns, local
             search": no lower bound at all, but what the dual would be if the search had missed
-            nothing; it names its climbs, and ``relaxed`` is the lower bound.
+            nothing; it names its climbs, and ``relaxed`` is the lower bound.  "given features: …":
+            a sub-problem, the last two layers on what those below put out; ``relaxed`` is the
+            lower bound of the whole.
         patterns: how many patterns the scope holds; of degenerate rows an upper bound.
         nu: the dual point that gives ``dual``, shape (n,).
-        relaxed: a rigorous lower bound over all patterns where the scope is "local search";
-            −inf if there is none.
+        relaxed: a rigorous lower bound over all patterns where the scope is "local search" or
+            that of a sub-problem; −inf if there is none.
         at_zero: objective of the zero network.
         climbs: how many local searches found nothing better, where that is the scope.
     """
@@ -83,15 +93,22 @@ class Certificate:
 
     def __str__(self) -> str:
         """Return one readable line."""
+        if self.scope.startswith(FEATURES):
+            return (
+                f"objective {self.primal:.8g}, with its last two layers within "
+                f"{self.relative_gap:.1e} of their best on its features ({self.scope}); lower "
+                f"bound of the whole {self.relaxed:.8g}"
+            )
         if self.scope == SEARCH:
             return (
                 f"objective {self.primal:.8g}; {self.climbs} climbs found no neuron to lower it "
                 f"by more than {self.relative_gap:.1e} ({self.scope}; lower bound "
                 f"{self.relaxed:.8g})"
             )
+        patterns = f", {self.patterns} patterns" if self.patterns else ""
         return (
             f"objective {self.primal:.8g} ≥ optimum ≥ {self.dual:.8g} "
-            f"(relative gap {self.relative_gap:.1e}; {self.scope}, {self.patterns} patterns)"
+            f"(relative gap {self.relative_gap:.1e}; {self.scope}{patterns})"
         )
 
 

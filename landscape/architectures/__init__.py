@@ -9,6 +9,7 @@ from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
 from landscape.architectures.parallel_deep import ParallelDeep, ParallelThreeLayer
 from landscape.architectures.polynomial import Polynomial
+from landscape.architectures.standard_deep import StandardDeep
 from landscape.architectures.threshold import Threshold
 from landscape.architectures.threshold_deep import DeepThreshold
 from landscape.architectures.two_layer import TwoLayer
@@ -17,6 +18,7 @@ from landscape.errors import BadInput, unknown
 NAMES: dict[str, type[Architecture]] = {
     kind.name: kind
     for kind in (
+        StandardDeep,
         TwoLayer,
         GatedReLU,
         DeepNarrow,
@@ -59,6 +61,7 @@ __all__ = [
     "ParallelDeep",
     "ParallelThreeLayer",
     "Polynomial",
+    "StandardDeep",
     "Threshold",
     "TwoLayer",
     "get",

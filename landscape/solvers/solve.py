@@ -15,7 +15,7 @@ from landscape.bounds import EXACT, SEARCH, AllPatterns, Bound, bound_over, lowe
 from landscape.certificate import Certificate, judge
 from landscape.errors import BadInput, NotConverged, at_least_zero, unknown, whole
 from landscape.network import read
-from landscape.solvers import generation, listed, reference, restricted, units
+from landscape.solvers import generation, last_two, listed, reference, restricted, units
 from landscape.solvers.solution import Solution, without_noise
 
 if TYPE_CHECKING:
@@ -81,6 +81,16 @@ def solve(
         whole(name, value, least)
     _check_device(device)
     _check_start(problem, start)
+    if problem.architecture.layered:
+        if not (isinstance(patterns, str) and patterns == "all"):
+            raise BadInput(
+                f"patterns: no convex program is known for architecture "
+                f"{problem.architecture.label}; pass start= trained networks and leave them out."
+            )
+        options = {"rounds": rounds, "seed": seed, "device": device, "method": method}
+        return last_two.solve_deep(
+            problem, _networks(start), solve, limit, tolerance, throw, **options
+        )
     if not isinstance(patterns, str):
         given = patterns if isinstance(patterns, Mapping) else as_arrangements(problem, patterns)
         program = problem.architecture.program(problem, given)

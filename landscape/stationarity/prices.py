@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from landscape import arrangements
-from landscape.bounds import EXACT, GIVEN, RELAXED, SEARCH, AllPatterns, Bound, bound_over
+from landscape.bounds import EXACT, RELAXED, SEARCH, AllPatterns, Bound, bound_over, of_a_part
 from landscape.errors import BadInput
 from landscape.pricing import largest_price
 from landscape.solvers.search import Neurons, find
@@ -70,6 +70,7 @@ class Prices:
 
         if self.every.linear.atoms.size:
             price = max(price, largest_price(self.every.linear, nu)[0] / beta)
+
     def best_neuron(self, point: ConvexPoint, nu: Floats) -> tuple[float, Floats, float] | None:
         """Return price, unit direction and sign of the best neuron found above β, or None."""
         beta = self.problem.beta
@@ -116,7 +117,7 @@ def _floor(problem: Problem, certificate: Certificate) -> Bound:
             f"floor is of another problem: its zero network has objective {c.at_zero:.8g}, this "
             f"problem's {problem.loss.at_zero(problem.y):.8g}; pass solve(problem).certificate."
         )
-    if c.scope == GIVEN:
+    if of_a_part(c.scope):
         raise BadInput(
             f"floor has scope {c.scope!r}: it must be the certificate of a solution over all "
             "patterns, as solve(problem) returns it."
