@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from landscape.bounds import beta_max
     from landscape.certificate import Certificate, certify
-    from landscape.layerwise import Layerwise, Refit, layerwise, refit
+    from landscape.layers import Layerwise, Refit, layerwise, refit
     from landscape.network import Network
     from landscape.optimal_set import OptimalSet
     from landscape.paths import Path, connect
@@ -38,10 +38,10 @@ _HOMES = {
     "OptimalSet": "landscape.optimal_set",
     "connect": "landscape.paths",
     "prune": "landscape.sparsity",
-    "refit": "landscape.layerwise",
-    "Refit": "landscape.layerwise",
-    "layerwise": "landscape.layerwise",
-    "Layerwise": "landscape.layerwise",
+    "refit": "landscape.layers",
+    "Refit": "landscape.layers",
+    "layerwise": "landscape.layers",
+    "Layerwise": "landscape.layers",
     "Path": "landscape.paths",
 }
 

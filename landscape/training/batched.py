@@ -305,6 +305,8 @@ def _widths(problem: Problem, start: Parameters) -> NDArray[np.int64]:
     if set(start) != set(expected):
         raise BadInput(f"start has {', '.join(start)}: it must have {', '.join(expected)}.")
     lengths = {v.shape[0] if v.ndim else 0 for v in start.values()}
+    if "output" in start and start["output"].ndim > 1 and start["output"].shape[1]:
+        expected = problem.architecture.initial(problem, start["output"].shape[1], [0])
     for name, value in start.items():
         like = expected[name]
         if value.ndim != like.ndim or len(lengths) != 1 or 0 in value.shape:
