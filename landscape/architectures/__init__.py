@@ -7,7 +7,8 @@ from typing import Any
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
-from landscape.architectures.parallel_deep import ParallelDeep, ParallelThreeLayer
+from landscape.architectures.parallel_deep import ParallelDeep
+from landscape.architectures.parallel_three_layer import ParallelThreeLayer
 from landscape.architectures.polynomial import Polynomial
 from landscape.architectures.standard_deep import StandardDeep
 from landscape.architectures.threshold import Threshold

@@ -37,8 +37,12 @@ SHARE = 20
 """Combinations of patterns are listed up to effort / SHARE."""
 MOST = 60
 """Units of each sign that one pricing returns at most."""
-STARTS = 256
-STEPS = 120
+STARTS = 160
+EFFORTS = (1, 4)
+"""A search that finds nothing is repeated from this many times as many starts."""
+KNOWN = 48
+"""Units that one pricing hands to the next to begin from."""
+STEPS = 80
 POLISHED = 24
 HOPS = 30
 STEP = 1e-6
@@ -79,13 +83,18 @@ class TreeOracle:
         """
         if self.every is not None:
             return self._listed(self.every, nu, target)
-        found = [self._searched(side, nu, target) for side in (1.0, -1.0)]
-        units = dictionary.join(*(one for one, _ in found))
-        attained = max(price for _, price in found)
+        climbs, attained, units = 0, 0.0, self._nothing
+        for effort in EFFORTS:  # the more the less there is to be found
+            found = [self._searched(side, nu, target, effort) for side in (1.0, -1.0)]
+            units = dictionary.join(*(one for one, _ in found))
+            attained = max(attained, *(price for _, price in found))
+            climbs += 2 * effort * STARTS
+            if dictionary.count(units):
+                break
         bound = np.inf
         if target <= 0.0 or not dictionary.count(units):
             bound = self._bound(nu)
-        return Priced(bound, False, units, 0, attained, 2 * STARTS)
+        return Priced(bound, False, units, 0, attained, climbs)
 
     def _listed(self, every: GroupProgram, nu: Floats, target: float) -> Priced:
         """Price every group at both signs."""
@@ -105,32 +114,34 @@ class TreeOracle:
     @property
     def summed(self) -> bool:
         """Whether γ is a sum of norms of leaves."""
-        return cast("Parts", self._empty.gauge).count > 1
+        return self._gauge.count > 1
 
     @property
-    def _empty(self) -> GroupProgram:
+    def _nothing(self) -> Units:
         nodes, n = sum(self.tree.widths), len(self.design)
-        return self.program(
-            {
-                "masks": np.zeros((0, nodes, n), dtype=bool),
-                "signs": np.zeros((0, self.tree.edges)),
-                "outputs": np.zeros(0),
-            }
-        )
+        return {
+            "masks": np.zeros((0, nodes, n), dtype=bool),
+            "signs": np.zeros((0, self.tree.edges)),
+            "outputs": np.zeros(0),
+        }
 
-    def _searched(self, side: float, nu: Floats, target: float) -> tuple[Units, float]:
+    @property
+    def _gauge(self) -> Parts:
+        return cast("Parts", self.program(self._nothing).gauge)
+
+    def _searched(self, side: float, nu: Floats, target: float, effort: int) -> tuple[Units, float]:
         """Return groups that price above the target at one output sign, and the best price."""
         self.rounds += 1
         V, signs, price = climbed(
-            self.tree, self.design, side * nu, self.summed, self.rounds, STARTS, STEPS,
+            self.tree, self.design, side * nu, self.summed, self.rounds, effort * STARTS, STEPS,
             (self.known[side], self.signs[side]),
         )  # fmt: skip
         order = np.argsort(-price, kind="stable")[: 4 * MOST]
         V, signs, price = V[order], signs[order], price[order]
-        self.known[side], self.signs[side] = V[:STARTS], signs[:STARTS]
         masks = self.tree.masks(self.design, V, signs)
         first = _distinct(masks, signs)
         masks, signs, V, price = masks[first], signs[first], V[first], price[first]
+        self.known[side], self.signs[side] = V[:KNOWN], signs[:KNOWN]
         if not (price > target).any():
             masks, signs, price = self._polished(side * nu, masks, signs, V, price)
         best = np.flatnonzero(price > target)[:MOST]
@@ -142,7 +153,7 @@ class TreeOracle:
     ) -> tuple[Bools, Floats, Floats]:
         """Move the best units from group to group while their prices rise."""
         masks, price = masks.copy(), price.copy()
-        gauge = cast("Parts", self._empty.gauge)
+        gauge = self._gauge
         for unit in range(min(POLISHED, len(V))):
             now, own = masks[unit : unit + 1], signs[unit : unit + 1]
             for _ in range(HOPS):

@@ -17,7 +17,7 @@ from landscape.bounds import lower_bound, refit_free, relative_gap
 from landscape.dense import GroupProgram
 from landscape.dictionary import Lasso
 from landscape.errors import NotConverged
-from landscape.solvers import active_set, group_lasso, reference
+from landscape.solvers import active_set, dense, group_lasso, reference
 from landscape.solvers.blocks import Blocks, threads_for
 from landscape.solvers.finish import finish, identify
 from landscape.solvers.interior import Interior, centre
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 VERSION = 4
 ROUGH = (1e-5, 1e-6, 1e-7, 1e-8)
 """Gaps of the interior point from which the finish is tried, one after the other."""
+NEARLY = 1e-7
+"""Dense blocks solved to this gap do not go to the reference, which would take long."""
 INEXACT = 1e-4
 """A tolerance from this on is left to the interior point alone."""
 FEASIBLE = 1e-9
@@ -66,7 +68,14 @@ def minimise(
         return _without_blocks(program)
     if not reason and isinstance(program, Lasso):
         return active_set.minimise(program, tolerance, start, throw)
-    if not reason and program.cones is None:
+    if not reason and isinstance(program, GroupProgram):
+        with threads_for(_work(program)):
+            found, reason = dense.minimise(program, tolerance, device)
+        if found is not None and found.gap <= max(tolerance, NEARLY):
+            if found.gap > tolerance and throw:
+                raise NotConverged(f"{found.status} The tolerance is {tolerance:g}: raise it.")
+            return found
+    elif not reason and program.cones is None:
         with threads_for(_work(program)):
             return group_lasso.minimise(program, tolerance, start, throw, device)
     if not reason and start is not None:
@@ -141,10 +150,10 @@ def _work(program: Program) -> int:
 
 def _unsuited(program: Program) -> str:
     """Return why the fast solver does not apply, or nothing."""
-    if isinstance(program, GroupProgram):
-        return "blocks are dense, so the reference solved it"
     if not program.loss.smooth:
         return f"the {program.loss.name} loss has no curvature, so the reference solved it"
+    if isinstance(program, GroupProgram):
+        return ""
     if program.cones is not None and not program.atoms.design.any():
         return "every sample is zero, so the reference solved it"
     return ""

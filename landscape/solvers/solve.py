@@ -114,6 +114,12 @@ def solve(
     if source.oracle is not None:
         first = _first_units(problem, start, seed)
         optimum, solved, bound, history = units.generate(problem, source, first, tolerance, rounds)
+        if history[-1]["climbs"]:  # columns came from a search: what it left open is another matter
+            reached = history[-1]["attained"] / problem.beta
+            return _unproved(
+                problem, solved, optimum, reached, history, tolerance, throw,
+                relaxed=bound.value, climbs=history[-1]["climbs"],
+            )  # fmt: skip
         return _finish(problem, solved, optimum, bound, history, tolerance, throw)
     if not problem.architecture.searched:
         program = source.program
@@ -127,7 +133,9 @@ def solve(
 def _first_units(problem: Problem, start: Any, seed: int) -> Units:
     """Return units of the given networks and those that the architecture begins with."""
     architecture = problem.architecture
-    parts = [architecture.units(architecture.read(network)) for network in _networks(start)]
+    parts = [
+        architecture.own(problem, read(problem, network)).units for network in _networks(start)
+    ]
     return dictionary.join(*parts, architecture.first(problem, seed))
 
 
@@ -211,10 +219,26 @@ def _search_all(
     if proofs[-1].scope == EXACT:
         return _finish(problem, solved, optimum, proofs[-1], history, tolerance, throw)
     ratio, relaxed = entry["price_ratio"], max(proof.value for proof in proofs)
-    reached = lower_bound_at(solved, optimum.nu, max(ratio, 1.0))
+    return _unproved(
+        problem, solved, optimum, ratio, history, tolerance, throw,
+        relaxed=relaxed, climbs=entry["climbs"],
+    )  # fmt: skip
+
+
+def _unproved(
+    problem: Problem,
+    program: Program,
+    optimum: Optimum,
+    ratio: float,
+    history: tuple[dict[str, Any], ...],
+    tolerance: float,
+    throw: bool,
+    **searched: Any,
+) -> Solution:
+    """Return what a search left: its dual is what a bound would be if it had missed nothing."""
+    reached = lower_bound_at(program, optimum.nu, max(ratio, 1.0))
     bound = Bound(*reached, ratio, SEARCH, arrangements.count(*_size(problem)))
-    searched = {"relaxed": relaxed, "climbs": entry["climbs"]}
-    return _finish(problem, solved, optimum, bound, history, tolerance, throw, **searched)
+    return _finish(problem, program, optimum, bound, history, tolerance, throw, **searched)
 
 
 def _size(problem: Problem) -> tuple[int, int]:
