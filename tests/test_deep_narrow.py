@@ -346,6 +346,26 @@ def test_training_comes_close_to_the_optimum_and_stays_above_the_bound(kind):
     assert found.trained <= 0.05
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_optima_are_stationary_along_every_weight_and_bias_and_others_are_not(kind):
+    x, y = data(5, 8)
+    problem = problem_of(x, y, 0.1, *kind)
+    solution = solve(problem, tolerance=1e-9)
+    found = solution.certificate
+    assert max(found.stationarity, found.wrong_ties, found.balance) <= 1e-9
+    values = {k: v.detach().clone() for k, v in solution.network().values.items()}
+    values["hidden"][0, 0, 1] += 0.1  # a kink moves off its sample: sizes and balance stay
+    moved = certify(problem, values)
+    assert moved.balance <= 1e-9 and moved.wrong_ties > 1e-3
+    # The rate is a difference quotient's: no single bias lowers the objective at the optimum.
+    best = float(problem.objective(solution.network()))
+    for way in (1e-6, -1e-6):
+        for layer in range(kind[0] - 1):
+            other = {k: v.detach().clone() for k, v in solution.network().values.items()}
+            other["hidden"][0, layer, 1] += way
+            assert float(problem.objective(other)) >= best * (1 - 1e-12)
+
+
 @pytest.mark.parametrize("loss", ["logistic", "huber"])
 def test_other_losses_are_certified(loss):
     x, y = data(2, 16)

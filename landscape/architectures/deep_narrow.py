@@ -38,13 +38,12 @@ import torch
 from landscape.architectures.parallel import Parallel, constants, distinct
 from landscape.architectures.two_layer import check_bias_column, seeded_normal
 from landscape.arrangements import mirrors
+from landscape.arrangements.lines import Line, peaks, steepest
 from landscape.dictionary import Oracle, Priced
 from landscape.errors import BadInput, unknown, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from landscape.architectures.base import Floats, Parameters
     from landscape.dictionary import Units
@@ -54,6 +53,8 @@ ACTIVATIONS = ("relu", "abs")
 EPSILON = float(np.finfo(np.float64).eps)
 MOST = 24
 """Units that one pricing returns at most."""
+TIE = 1e-9
+"""Samples this near a kink, relative to the largest terms of its sum, count as on it."""
 QUICK = 1e6
 """Up to this many vertices all are priced at once, without climbing first."""
 GAIN = 1.01
@@ -188,6 +189,57 @@ class DeepNarrow(Parallel):
         """Return the units |⋯||x − a| − c_1| ⋯ − c_{L−2}| of (a, c…), shape (k, L − 1)."""
         return {"signs": np.ones(parameters.shape), "biases": -parameters}
 
+    def stationarity(
+        self, problem: Problem, parameters: Parameters, nu: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return what units lack: in size, along one weight or bias, in balance.
+
+        The second entry is the fastest rate at which the objective falls when one weight or bias
+        of a unit moves either way, one-sided at kinks (samples within `TIE` of one count as on
+        it), over β|z|; weights are measured by their own size and biases by the range of the
+        inputs.  At a local minimum of balanced units it is zero; zero is not sufficient, because
+        several parameters may have to move at once.
+        """
+        clarke, _, balance = super().stationarity(problem, parameters, nu)
+        sizes = self.sizes(parameters)
+        kept = {k: v[sizes > 0].detach() for k, v in parameters.items() if v.ndim}
+        weights, output, z = kept["hidden"][..., 0], kept["output"], sizes[sizes > 0].detach()
+        x, pull = torch.as_tensor(problem.X), torch.as_tensor(nu)[:, None]
+        wrong = torch.zeros_like(z)
+        for layer in range(self.depth - 1):
+            # A bias of this layer reaches the output through the later weights.
+            later = output.abs() * weights[:, layer + 1 :].abs().prod(1)
+            shift = float(np.ptp(problem.X)) * z / later
+            for step, weight in ((weights[:, layer], True), (shift, False)):
+                for way in (1.0, -1.0):
+                    change = self._one_sided(kept["hidden"], x, layer, way * step, weight)
+                    rate = (pull * change * output).sum(0)
+                    if weight:
+                        rate = rate - problem.beta * way * step.abs() ** self.depth
+                    wrong = torch.maximum(wrong, rate / (problem.beta * z))
+        return clarke, wrong.numpy(), balance
+
+    def _one_sided(
+        self, hidden: torch.Tensor, x: torch.Tensor, moved: int, step: torch.Tensor, weight: bool
+    ) -> torch.Tensor:
+        """Return the one-sided derivative of unit outputs (n, m) as one parameter moves."""
+        out, change = x, torch.zeros(len(x), len(hidden), dtype=x.dtype)
+        for layer in range(self.depth - 1):
+            before = out * hidden[:, layer, 0]
+            change = change * hidden[:, layer, 0]
+            if layer == moved:
+                change = change + (out * step if weight else step)
+            terms = before.abs() + hidden[:, layer, 1].abs()
+            before = before + hidden[:, layer, 1]
+            tie = before.abs() <= TIE * terms.amax(0)
+            if self.activation == "relu":
+                change = torch.where(tie, change.clamp_min(0), change * (before > 0))
+                out = before.clamp_min(0)
+            else:
+                change = torch.where(tie, change.abs(), change * before.sign())
+                out = before.abs()
+        return change
+
     def oracle(self, problem: Problem, effort: int) -> Oracle:
         """Return what prices every unit (see the module's text for why that is exact).
 
@@ -200,12 +252,12 @@ class DeepNarrow(Parallel):
         def price(nu: Floats, target: float = 0.0) -> Priced:
             seen = abs(float(nu.sum())) * span  # a dual point sees no constant: up to rounding
             if self.activation == "relu":
-                line = mirrors.Line(x, nu)
-                found, low, high = self._steepest(line)
+                line = Line(x, nu)
+                found, low, high = steepest(line, MOST, clipped=self.depth > 2)
                 bound = found + seen + 8 * EPSILON * float(np.abs(line.F).max())
                 return Priced(bound, True, self._ramps(low, high), len(x) * (len(x) + 1) // 2)
             middle = 0.5 * (x.min() + x.max())  # sums of kinks round least there
-            line = mirrors.Line(x - middle, nu)
+            line = Line(x - middle, nu)
             bound, exact, found = self._steepest_mirrored(line, 1024.0 * effort, target, seeds[0])
             seeds[0] = members = self._unlike(line, found)
             bound += seen + line.rounding()
@@ -214,31 +266,12 @@ class DeepNarrow(Parallel):
 
         return price
 
-    def _steepest(self, line: mirrors.Line) -> tuple[float, Floats, Floats]:
-        """Return max |F(s) − F(t)| and the ends of the best ramps, ±∞ among them."""
-        F, last = line.F, len(line.x) - 1
-        # Beyond the samples F stays as it is: the first and the last stand for ∓∞.
-        if self.depth == 2:
-            rising, falling = _peaks(np.abs(F - F[-1])), _peaks(np.abs(F - F[0]))
-            s = np.concatenate([rising, np.zeros_like(falling)])
-            t = np.concatenate([np.full_like(rising, last), falling])
-        else:
-            s, t = (part.reshape(-1) for part in np.meshgrid(_peaks(F), _peaks(-F)))
-        s, t = np.minimum(s, t)[s != t], np.maximum(s, t)[s != t]
-        price = np.abs(F[s] - F[t])
-        best = np.argsort(-price, kind="stable")[:MOST]
-        s, t = s[best], t[best]
-        low, high = np.where(s == 0, -np.inf, line.x[s]), np.where(t == last, np.inf, line.x[t])
-        # The line through all samples is the ramp from the first one.
-        both = ~np.isfinite(low) & ~np.isfinite(high)
-        return float(price[best[0]]), np.where(both, line.x[0], low), high
-
     def _steepest_mirrored(
-        self, line: mirrors.Line, effort: float, target: float, seeds: Floats
+        self, line: Line, effort: float, target: float, seeds: Floats
     ) -> tuple[float, bool, mirrors.Found]:
         """Return a bound of all prices, whether it is attained, and good members."""
         if self.depth == 2:
-            at = _peaks(np.abs(line.H))
+            at = peaks(np.abs(line.H), MOST)
             prices = np.abs(line.H[at])
             found = mirrors.Found(float(prices[0]), prices, line.x[at, None])
             return found.largest, True, found
@@ -258,15 +291,8 @@ class DeepNarrow(Parallel):
         kinks = min(len(line.x), 2 ** (self.depth - 1) - 1)
         return max(found.largest, line.wiggle(kinks)), False, found
 
-    def _unlike(self, line: mirrors.Line, found: mirrors.Found) -> Floats:
+    def _unlike(self, line: Line, found: mirrors.Found) -> Floats:
         """Return the best members of which no two are nearly the same function."""
         values = mirrors.nested(line.x, found.parameters)
         values -= values.mean(axis=0)
         return distinct({"all": found.parameters}, values, found.prices, MOST, ALIKE)["all"]
-
-
-def _peaks(values: Floats) -> NDArray[np.int64]:
-    """Return the places of the largest local maxima, ends included."""
-    padded = np.concatenate([[-np.inf], values, [-np.inf]])
-    peaks = np.flatnonzero((values >= padded[:-2]) & (values >= padded[2:]))
-    return peaks[np.argsort(-values[peaks], kind="stable")[:MOST]]
