@@ -74,6 +74,7 @@ class Problem:
         _check_sizes(self.X, self.y, self.beta)
         self.y = self.loss.check(self.y)
         self.architecture.check(self.X, self.y)
+        self.architecture.check_loss(self.X, self.y, self.loss)
 
     @cached_property
     def design(self) -> NDArray[np.float64]:

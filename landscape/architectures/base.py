@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from landscape.dictionary import Oracle, Units
+    from landscape.losses import Loss
     from landscape.problem import Problem
     from landscape.programs import Program
 
@@ -115,6 +116,9 @@ class Architecture(ABC):
     @abstractmethod
     def check(self, X: Floats, y: Floats) -> None:
         """Refuse data whose shapes the architecture cannot take, with a sentence."""
+
+    def check_loss(self, X: Floats, y: Floats, loss: Loss) -> None:  # noqa: B027
+        """Refuse a loss with which no network attains the infimum on these data."""
 
     @abstractmethod
     def design(self, X: Floats) -> Floats:

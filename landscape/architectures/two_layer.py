@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
+from scipy.optimize import linprog
 
 from landscape.architectures import bridge
 from landscape.architectures.activations import activated, leak_of
@@ -46,11 +47,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from landscape.architectures.base import Floats, Parameters
+    from landscape.losses import Loss
     from landscape.network import Network
     from landscape.problem import Problem
 
 BIASES = ("none", "penalised", "free")
 SKIPS = ("none", "free", "penalised")
+SEPARATED = 1e-6
+"""Margin (of one, where it can be had) from which a linear function separates some labels."""
 
 
 def with_ones(X: Floats) -> Floats:
@@ -144,6 +148,25 @@ class TwoLayer(Architecture):
         """Refuse targets with several columns, and a constant column beside a bias."""
         check_scalar_output(self.label, y)
         check_bias_column(self.bias, X)
+
+    def check_loss(self, X: Floats, y: Floats, loss: Loss) -> None:
+        """Refuse labels that a free skip connection separates: its weights would go to infinity."""
+        if self.skip != "free" or not (loss.classes and loss.smooth):
+            return
+        margins = y[:, None] * self.design(X)
+        found = linprog(
+            -margins.sum(axis=0),
+            A_ub=np.vstack([margins, -margins]),
+            b_ub=np.repeat([1.0, 0.0], len(y)),
+            bounds=(None, None),
+            method="highs",
+        )
+        if found.x is not None and (margins @ found.x).max() > SEPARATED:
+            raise BadInput(
+                f"y is such that a linear function separates labels, and the {loss.name} loss of a "
+                "free skip connection then falls for ever as its weights grow: pass "
+                "skip='penalised', or loss='hinge'."
+            )
 
     def design(self, X: Floats) -> Floats:
         """Return X, or [X, 1] with a bias."""
