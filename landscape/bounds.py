@@ -46,6 +46,8 @@ INSIDE = 1e-12
 """Entries of a dual point of classes this far from the ends of the domain may be moved."""
 EASY = 1e-12
 """Charges smaller than this share of a bound are not made smaller."""
+SHARE = 5
+"""Effort for units is divided by this where it buys cones of branch and bound."""
 SHARP = 1e-7
 """Relative accuracy of the largest price of all neurons where units are some of them."""
 SHORT = 20_000
@@ -166,10 +168,11 @@ class AllPatterns:
         more = target > 0.0 and dictionary.count(found.units) > 0
         if found.exact or not architecture.within_neurons or more:
             return found
-        if FIRST * 2 ** (design.shape[1] + 1) > self.effort:
+        nodes = self.effort // SHARE  # each costs as much as many units
+        if 2 ** (design.shape[1] + 1) > nodes:
             return found
         free = not architecture.penalised(self.problem).all()
-        every = supremum(design, nu, free_bias=free, tolerance=SHARP, nodes=self.effort)
+        every = supremum(design, nu, free_bias=free, target=target, tolerance=SHARP, nodes=nodes)
         if every.bound >= found.bound:
             return found
         return replace(found, bound=every.bound, exact=every.exact)

@@ -14,6 +14,7 @@ from landscape.architectures import (
     Polynomial,
     Threshold,
     TwoLayer,
+    Wedge,
 )
 from landscape.problem import Problem
 
@@ -133,6 +134,15 @@ UNIT_CASES = [
     ),
     # Every pattern exists: y is clipped at .9 and −1.9, where what is cut off adds up to β.
     Case("threshold-eye", _orthogonal(Threshold()), 0.01 + 0.1 * (0.9 + 1.9), "clipping"),
+    # Kinks are free: a line through both samples costs its slope, shrunk by β/2 on each of them.
+    Case(
+        "wedge-line",
+        Problem(
+            np.array([[-1.0, -0.5], [1.0, 0.5]]), np.array([0.0, 2.0]), 0.1, architecture=Wedge(1)
+        ),
+        0.1 - 0.0025,
+        "slope 1 shrunk by β/2",
+    ),
     # One pattern with two switches, shrunk by β/2 on its two samples.
     Case(
         "threshold-deep-box",

@@ -14,6 +14,7 @@ from landscape.architectures.standard_deep import StandardDeep
 from landscape.architectures.threshold import Threshold
 from landscape.architectures.threshold_deep import DeepThreshold
 from landscape.architectures.two_layer import TwoLayer
+from landscape.architectures.wedge import Wedge
 from landscape.errors import BadInput, unknown
 
 NAMES: dict[str, type[Architecture]] = {
@@ -28,6 +29,7 @@ NAMES: dict[str, type[Architecture]] = {
         DeepThreshold,
         ParallelThreeLayer,
         ParallelDeep,
+        Wedge,
     )
 }
 NAMES["two_layer"] = TwoLayer  # with another activation than ReLU
@@ -65,5 +67,6 @@ __all__ = [
     "StandardDeep",
     "Threshold",
     "TwoLayer",
+    "Wedge",
     "get",
 ]

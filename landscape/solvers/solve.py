@@ -133,8 +133,11 @@ def solve(
 def _first_units(problem: Problem, start: Any, seed: int) -> Units:
     """Return units of the given networks and those that the architecture begins with."""
     architecture = problem.architecture
+    # Where not all neurons are in the dictionary, those of a trained network need not be.
+    members = isinstance(start, Solution) or not architecture.within_neurons
     parts = [
-        architecture.own(problem, read(problem, network)).units for network in _networks(start)
+        architecture.own(problem, read(problem, network)).units
+        for network in _networks(start if members else None)
     ]
     return dictionary.join(*parts, architecture.first(problem, seed))
 
