@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from analyses import sweep
 from landscape import arrangements, figures, solve, train
@@ -73,7 +72,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "optima": optima,
         "trace": runs.trace.reshape(len(widths), len(seeds), -1),
         "seconds": runs.trace_seconds,
-        "test_error": np.array([_test_error(sample, network) for network in best]),
+        "test_error": np.array([sweep.held_out_error(sample, network) for network in best]),
     }
     gaps = (objectives - bounds[:, None]) / objectives
     row = {
@@ -98,7 +97,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "median_gap_widest": float(np.median(gaps[-1])),
         "median_gap_narrowest": float(np.median(gaps[0])),
         "test_error_trained": float(arrays["test_error"][-1]),
-        "test_error_optimum": _test_error(sample, solution.network()),
+        "test_error_optimum": sweep.held_out_error(sample, solution.network()),
     }
     return row, arrays
 
@@ -115,17 +114,6 @@ def _own_program(problem: Problem, network: Network, tolerance: float) -> Any:
     """Solve the program over the patterns of one network, kinks included."""
     own = arrangements.of(network, problem.design)
     return solve(problem, own, tolerance=tolerance)
-
-
-def _test_error(sample: Any, network: torch.nn.Module) -> float:
-    """Return test error: misclassified share for labels ±1, else mean squared error."""
-    if sample.X_test is None or not len(sample.X_test):
-        return float("nan")
-    with torch.no_grad():
-        outputs = network(sample.X_test).numpy()
-    if sample.task == "binary":
-        return float(np.mean(np.sign(outputs) != sample.y_test))
-    return float(np.mean((outputs - sample.y_test) ** 2))
 
 
 FLOOR = 1e-9

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
@@ -139,6 +140,16 @@ def described(sample: data.Dataset, problem: Problem) -> dict[str, Any]:
     n, d = problem.X.shape
     name = f"{n}-gon" if sample.name == "kgon" else sample.name
     return {"data": name, "n": n, "d": d, "beta": problem.beta}
+
+
+def held_out_error(sample: data.Dataset, network: Any) -> float:
+    """Return test error: misclassified share for labels ±1, else mean squared error."""
+    if sample.X_test is None or not len(sample.X_test):
+        return float("nan")
+    outputs = network(sample.X_test).detach().numpy()
+    if sample.task == "binary":
+        return float(np.mean(np.sign(outputs) != sample.y_test))
+    return float(np.mean((outputs - sample.y_test) ** 2))
 
 
 def _grid(grid: Any, overrides: list[str]) -> list[str]:

@@ -62,6 +62,19 @@ METHODS: dict[str, tuple[str, str]] = {
     "gaussian_gates": ("#A65628", "<"),
     "data_gates": ("#999933", ">"),
     "every": ("#111111", "X"),
+    # activations; steps by the surrogate of their training
+    "relu": ("#0072B2", "o"),
+    "leaky_relu": ("#56B4E9", "s"),
+    "abs": ("#009E73", "D"),
+    "polynomial": ("#CC79A7", "^"),
+    "threshold_identity": ("#E69F00", "v"),
+    "threshold_relu": ("#117733", "<"),
+    "threshold_leaky_relu": ("#44AA99", ">"),
+    "threshold_clipped_relu": ("#D55E00", "P"),
+    "sign_identity": ("#AA4499", "v"),
+    "sign_relu": ("#332288", "<"),
+    "sign_leaky_relu": ("#88AAEE", ">"),
+    "sign_clipped_relu": ("#882255", "P"),
     # other projects
     "adelie": ("#AA4499", "1"),
     "scnn": ("#EE3377", "2"),
@@ -85,6 +98,18 @@ LABELS = {
     "gaussian_gates": "Gaussian gates",
     "data_gates": "data-driven gates",
     "every": "all patterns",
+    "relu": "ReLU",
+    "leaky_relu": "leaky ReLU",
+    "abs": "absolute value",
+    "polynomial": "polynomial",
+    "threshold_identity": "threshold, identity",
+    "threshold_relu": "threshold, ReLU",
+    "threshold_leaky_relu": "threshold, leaky ReLU",
+    "threshold_clipped_relu": "threshold, clipped ReLU",
+    "sign_identity": "sign, identity",
+    "sign_relu": "sign, ReLU",
+    "sign_leaky_relu": "sign, leaky ReLU",
+    "sign_clipped_relu": "sign, clipped ReLU",
 }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import product
 
+import clarabel
 import numpy as np
 import pytest
 import torch
 from cases import UNIT_CASES, kgon
 from scipy.optimize import linprog
+from scipy.sparse import csc_matrix, eye
 
 from landscape import arrangements, certify, data, solve, train
 from landscape.architectures import DeepThreshold, Threshold
@@ -76,17 +78,18 @@ def _made(problem, bits):
 
 
 def lasso(D, y, beta):
-    """The dual, solved by Clarabel: max ½‖y‖² − ½‖y − ν‖² with |Dᵀν| ≤ β."""
-    import cvxpy
+    """The dual, solved by Clarabel: max yᵀν − ½‖ν‖² with |Dᵀν| ≤ β."""
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
+    sides = csc_matrix(np.vstack([D.T, -D.T]))
+    cone = [clarabel.NonnegativeConeT(2 * D.shape[1])]
+    limits = np.full(2 * D.shape[1], beta)
+    solver = clarabel.DefaultSolver(eye(len(y), format="csc"), -y, sides, limits, cone, settings)
+    return -solver.solve().obj_val
 
-    nu = cvxpy.Variable(len(y))
-    value = 0.5 * y @ y - 0.5 * cvxpy.sum_squares(y - nu)
-    program = cvxpy.Problem(cvxpy.Maximize(value), [cvxpy.abs(D.T @ nu) <= beta])
-    program.solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
-    return float(program.value)
 
-
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(15))
 def test_patterns_are_those_that_linear_programs_find(seed):
     rng = np.random.default_rng(seed)
     n, d = int(rng.integers(3, 7)), int(rng.integers(1, 4))
@@ -100,7 +103,7 @@ def test_patterns_are_those_that_linear_programs_find(seed):
     np.testing.assert_array_equal(program.atoms.values.T > 0, np.asarray(found))
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(18))
 def test_turning_prices_all_patterns(seed, monkeypatch):
     """Against the list; where too many planes meet the bound may be above, and never below."""
     monkeypatch.setattr("landscape.arrangements.halfspaces.LISTED", 0)
@@ -277,7 +280,7 @@ def test_no_unit_prices_above_the_bound(architecture):
         assert np.abs(nu @ values).max() <= oracle(nu).bound
 
 
-@pytest.mark.parametrize("architecture", [TWO_LAYER[0], TWO_LAYER[3], DEEP[1], DEEP[2]])
+@pytest.mark.parametrize("architecture", [TWO_LAYER[0], TWO_LAYER[3], DEEP[2]])
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_trained_networks_are_never_below(architecture, surrogate):
     kind = type(architecture)
@@ -285,7 +288,7 @@ def test_trained_networks_are_never_below(architecture, surrogate):
     options.pop("name")
     problem = instance(kind(**options), 1)
     solution = solve(problem)
-    runs = train(problem, width=[4, 16], seeds=range(3), steps=150)
+    runs = train(problem, width=[4, 16], seeds=range(2), steps=80)
     assert runs.objectives.min() >= solution.certificate.dual
     objectives = [problem.objective(runs[i]) for i in range(len(runs))]
     np.testing.assert_allclose(runs.objectives, objectives, rtol=1e-12)
