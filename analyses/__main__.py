@@ -1,4 +1,7 @@
-"""``python -m analyses`` lists the analyses; ``python -m analyses all scale=quick`` runs them."""
+"""``python -m analyses`` lists the analyses; ``python -m analyses all scale=quick`` runs them.
+
+``python -m analyses matrix`` writes which of them run on which architecture.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ import time
 import traceback
 from pathlib import Path
 
-from analyses import sweep
+from analyses import matrix, sweep
 
 
 def listed() -> dict[str, str]:
     """Return every analysis with the first line of its text."""
     found = {}
     for file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
-        if file.stem != "sweep":
+        if file.stem not in ("sweep", "matrix"):
             text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
             found[file.stem] = text.splitlines()[0]
     return found
@@ -29,6 +32,11 @@ def main(arguments: list[str]) -> int:
         print("\n".join(f"{name:20} {text}" for name, text in known.items()))
         return 0
     name, *overrides = arguments
+    if name == "matrix":
+        file = sweep.CONF.parent / "results" / "matrix.md"
+        file.write_text(matrix.page(list(known)), encoding="utf-8")
+        print(f"written to {file}")
+        return 0
     if name != "all" and name not in known:
         near = difflib.get_close_matches(name, [*known, "all"], n=1, cutoff=0.3)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -36,7 +36,7 @@ VERSIONS = {
 SUMMARY = (
     "architecture", "data", "n", "d", "beta", "optimum", "bound", "scope", "gap", "active",
     "seconds", "best_trained", "trained_gap", "train_seconds", "instances", "passed_over",
-    "instance_scope", "largest_difference", "largest_price", "below", "reached", "median_trained",
+    "instance_scope", "exact", "largest_gap", "largest_difference", "largest_price", "below", "reached", "median_trained",
 )  # fmt: skip
 CHECKS = {
     "primal": "Clarabel's primal",
@@ -63,7 +63,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     sample, problem = sweep.problem(cfg)
     checked, passed = _instances(problem, cfg)
     found = {name: np.array([getattr(one, name) for one in checked]) for name in _NUMBERS}
-    exact = np.array([one.scope == EXACT for one in checked])
+    exact = np.array([one.scope == EXACT and one.gap <= SAME for one in checked], dtype=bool)
     worst = {name: _worst(name, found, exact) for name in CHECKS}
     began = time.perf_counter()
     runs = train(
@@ -80,7 +80,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     trained = float(np.nanmin(runs.objectives))
     excess = found["trained"][np.isfinite(found["trained"])]
     row = {
-        "architecture": cfg.architecture.get("title", problem.architecture.label),
+        "architecture": cfg.architecture.get("title") or problem.architecture.label,
         **sweep.described(sample, problem),
         "optimum": solution.objective,
         "bound": bound,
@@ -95,6 +95,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "passed_over": passed,
         "instance_scope": "; ".join(dict.fromkeys(one.scope for one in checked)),
         "exact": int(exact.sum()),
+        "largest_gap": float(max((one.gap for one in checked), default=np.nan)),
         "largest_difference": max(worst.values()),
         "largest_price": float(found["adversary"].max(initial=0.0)),
         "below": float(found["below"].max(initial=0.0)),

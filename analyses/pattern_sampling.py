@@ -41,9 +41,9 @@ def lacking(cfg: Any) -> str:
     """Return why a cell does not apply to its architecture, or nothing."""
     own = sweep.architecture(cfg)
     if own.layered:
-        return f"the program of {own.label} is over given features, which have no dictionary"
+        return f"a program over given features has no dictionary; {own.label} is one."
     if cfg.source in ("data", "every") and own.of_units:
-        return f"units of {own.label} are no patterns: they are neither data-driven nor listed"
+        return f"units that are priced are neither data-driven nor listed; {own.label} has them."
     return ""
 
 

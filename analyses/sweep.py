@@ -54,18 +54,9 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
         _hydra(name, overrides, conf)
         return 0
     try:
-        base = _compose(name, [o for o in overrides if not _is_sweep(o)], conf)
-        overrides = _with_own_data(base, overrides)
-        if any(_is_sweep(o) and o.startswith("scale=") for o in overrides):
-            raise BadInput("scale: one scale a run; a sweep over scales is not possible.")
-        if base.scale.name not in base.grid:
-            raise BadInput(
-                f"scale {base.scale.name!r} has no grid in conf/{name}.yaml: add one under grid, "
-                f"or choose of {', '.join(s for s in base.grid if s != 'settings')}."
-            )
+        base, overrides = composed(name, overrides, conf)
         grids = [_grid(grid, overrides) for grid in base.grid[base.scale.name]]
-        cells = {tuple(cell): None for grid in grids for cell in _expand(overrides + grid)}
-        configs = _applying(name, [_compose(name, list(cell), conf) for cell in cells])
+        configs = _applying(name, cells(name, overrides, conf))
         keys = list(dict.fromkeys(_key(cfg) for cfg in configs))
         store = Store(Path(base.results) / name)
         for one in keys:
@@ -85,6 +76,31 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
     except BadInput as refusal:
         print(f"{name}: {refusal}", file=sys.stderr)
         return 2
+
+
+def composed(name: str, overrides: list[str], conf: Path) -> tuple[DictConfig, list[str]]:
+    """Return what all cells share, and the overrides with the data of the architecture.
+
+    Raises:
+        BadInput: for a sweep over scales, or a scale without a grid.
+    """
+    base = _compose(name, [o for o in overrides if not _is_sweep(o)], conf)
+    if any(_is_sweep(o) and o.startswith("scale=") for o in overrides):
+        raise BadInput("scale: one scale a run; a sweep over scales is not possible.")
+    if base.scale.name not in base.grid:
+        raise BadInput(
+            f"scale {base.scale.name!r} has no grid in conf/{name}.yaml: add one under grid, "
+            f"or choose of {', '.join(s for s in base.grid if s != 'settings')}."
+        )
+    return base, _with_own_data(base, overrides)
+
+
+def cells(name: str, overrides: list[str], conf: Path = CONF) -> list[DictConfig]:
+    """Return the settings of all cells of an analysis, each once."""
+    base, overrides = composed(name, overrides, conf)
+    grids = [_grid(grid, overrides) for grid in base.grid[base.scale.name]]
+    found = {tuple(cell): None for grid in grids for cell in _expand(overrides + grid)}
+    return [_compose(name, list(cell), conf) for cell in found]
 
 
 def _applying(name: str, configs: list[DictConfig]) -> list[DictConfig]:

@@ -1,0 +1,59 @@
+"""Every configured architecture against its convex program, on instances drawn beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from example_architecture import SquaredReLU
+
+from landscape import architectures
+from landscape.bounds import EXACT
+from landscape.theory import adversary, exactness, instance
+
+FOLDER = Path(__file__).resolve().parent.parent / "conf" / "architecture"
+CONFIGS = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(FOLDER.glob("*.yaml"))}
+APPROXIMATE = ("wedge_l2",)
+EXACT_ONES = [name for name in CONFIGS if not name.startswith("standard_deep")]
+
+
+def configured(name):
+    return architectures.get(CONFIGS[name]["name"], **CONFIGS[name]["options"])
+
+
+@pytest.mark.parametrize("name", EXACT_ONES)
+def test_the_program_is_the_training_problem(name):
+    problem = instance(configured(name), seed=1, n=7)
+    found = exactness(problem, seeds=(), starts=24, draws=2)
+    assert max(found.primal, found.dual, found.mapped) <= 1e-6
+    assert found.adversary <= 1 + 1e-9
+    assert found.duality == 0.0 and found.raised <= 1e-9
+    if name in APPROXIMATE:  # the bound is that of all neurons, which the dictionary lacks
+        assert found.scope == EXACT and found.gap >= -1e-9
+    elif found.scope == EXACT:
+        assert found.gap <= 1e-6
+        assert found.attained == 0.0 or found.attained == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in EXACT_ONES])
+def test_networks_without_a_program_stay_above_their_relaxed_bound(name):
+    found = exactness(instance(configured(name), seed=1, n=7), width=6, seeds=[0, 1], steps=200)
+    assert found.scope != EXACT
+    assert found.below == 0.0 and found.duality == 0.0
+
+
+def test_every_configuration_names_its_title_and_an_architecture():
+    assert len({config["title"] for config in CONFIGS.values()}) == len(CONFIGS)
+    for name in CONFIGS:
+        assert configured(name).name in architectures.NAMES
+
+
+def test_the_adversary_climbs_to_the_supremum():
+    """Against a fine grid over the circle of units."""
+    problem = instance(SquaredReLU(), 2)
+    nu = np.random.default_rng(5).standard_normal(len(problem.y))
+    angles = np.linspace(0.0, 2 * np.pi, 200_001)
+    columns = problem.architecture.program(problem, {"angles": angles}).atoms.values
+    assert adversary(problem, nu) == pytest.approx(np.abs(nu @ columns).max(), rel=1e-6)
