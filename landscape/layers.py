@@ -72,7 +72,7 @@ def refit(
 ) -> Refit:
     """Solve the last two layers of a network on the features of the layers below.
 
-    The objective never rises, and a second refit changes nothing.
+    The objective never rises; over all patterns a second refit changes nothing.
 
     Args:
         problem: a problem of architecture `StandardDeep` with at least three layers.

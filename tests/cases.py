@@ -12,6 +12,7 @@ from landscape.architectures import (
     DeepThreshold,
     GatedReLU,
     Polynomial,
+    StandardDeep,
     Threshold,
     TwoLayer,
     Wedge,
@@ -107,6 +108,12 @@ CASES = [
         # f = w x + ξ: residuals ∓r, min r² + β(2 − 2r)/2 over the slope: r = β/2.
         0.1 - 0.0025,
         "slope 1 shrunk by β/2",
+    ),
+    Case(
+        "deep-of-two",
+        kgon(3, architecture=StandardDeep(depth=2)),
+        _symmetric_value(3, 1.0),
+        "two layers, as the 3-gon",
     ),
 ]
 

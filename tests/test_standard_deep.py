@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from landscape import beta_max, certify, solve, train
 from landscape.architectures import StandardDeep, TwoLayer
 from landscape.bounds import EXACT, FEATURES, RELAXED, AllPatterns
+from landscape.closed_forms import channels, optimum
 from landscape.envelope import Envelope
 from landscape.errors import BadInput
 from landscape.network import Network
 from landscape.pricing.layered import Rays, layered_supremum
 from landscape.problem import Problem
+from landscape.solvers import layered
 
 DEEP = [StandardDeep(depth, regulariser=r) for depth in (3, 4) for r in ("decay", "power")]  # type: ignore[arg-type]
 LABELS = [one.label for one in DEEP]
@@ -168,6 +170,55 @@ def test_the_envelope_is_the_least_of_lines_and_penalty(seed, degree):
     assert value <= brute + 1e-12
     assert value == pytest.approx(brute, rel=5e-3)
     assert at >= 0
+
+
+def _line(seed):
+    return np.random.default_rng(seed).standard_normal((6, 1)) * np.array([[0.6, 0.8]])
+
+
+def _orthogonal(seed):
+    return 1.5 * np.linalg.qr(np.random.default_rng(seed).standard_normal((5, 5)))[0][:4]
+
+
+@pytest.mark.parametrize("regulariser", ["decay", "power"])
+@pytest.mark.parametrize("data", [_line, _orthogonal])
+def test_training_reaches_the_closed_forms_and_no_further(data, regulariser):
+    X = data(3)
+    y = np.random.default_rng(4).standard_normal(len(X))
+    problem = Problem(X, y, 0.05, architecture=StandardDeep(3, regulariser=regulariser))
+    least = optimum(problem)
+    runs = train(problem, width=4, seeds=range(8), steps=200, learning_rate=0.03)
+    runs = train(problem, start=runs.parameters, steps=60, optimizer="lbfgs")
+    assert runs.objectives.min() >= least * (1 - 1e-9)
+    assert runs.objectives.min() == pytest.approx(least, rel=1e-5)
+
+
+def test_the_bound_is_sharp_for_outputs_of_one_sign_and_parallel_for_two():
+    for data, depth in ((_line, 3), (_orthogonal, 4)):
+        X = data(5)
+        y = np.abs(np.random.default_rng(6).standard_normal(len(X)))
+        for regulariser in ("decay", "power"):
+            problem = Problem(X, y, 0.05, architecture=StandardDeep(depth, regulariser=regulariser))
+            source = AllPatterns(problem, 20_000)
+            bound = layered.bound(problem, source, 0.05 * y).value
+            assert bound <= optimum(problem)
+            assert bound == pytest.approx(optimum(problem), rel=5e-3)
+    problem = Problem(
+        [[1.0], [-1.0]], [1.0, -1.0], 1e-3, architecture=StandardDeep(3, regulariser="power")
+    )
+    assert list(channels(problem).signs * channels(problem).signs[0]) == [1, -1]
+    assert optimum(problem) == pytest.approx(2**1.5 * 1e-3, rel=5e-3)
+    bound = layered.bound(problem, AllPatterns(problem, 20_000), 1e-3 * problem.y).value
+    assert bound == pytest.approx(2e-3, rel=1e-2)  # what two parallel chains pay
+
+
+def test_closed_forms_refuse_other_problems():
+    with pytest.raises(BadInput, match="one line"):
+        optimum(random_problem(StandardDeep(3)))
+    with pytest.raises(BadInput, match="at most three layers"):
+        optimum(Problem([[1.0], [-1.0]], [1.0, -1.0], 0.1, architecture=StandardDeep(4)))
+    with pytest.raises(BadInput, match="squared loss"):
+        optimum(Problem(_line(0), _line(0)[:, 0], 0.1, "huber", StandardDeep(3)))
 
 
 def test_two_layers_are_asked_for_units_and_deeper_ones_for_networks():

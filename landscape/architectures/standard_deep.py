@@ -354,7 +354,7 @@ class StandardDeep(Architecture):
 
     def oracle(self, problem: Problem, effort: int) -> Oracle | None:
         """Return what prices all networks of unit layers, from above; None for two layers."""
-        return None if self.depth == 2 else LayeredOracle(problem.design, effort)
+        return None if self.depth == 2 else LayeredOracle(problem.design, effort, self.depth)
 
     def first(self, problem: Problem, seed: int) -> Units:
         """Return the parameters of a network of one neuron a layer."""

@@ -62,11 +62,13 @@ class Layered(NamedTuple):
     Attributes:
         bound: no network prices above this; valid in floating point.
         attained: some network of one neuron a layer prices this much (up to rounding).
+        direction: its first layer, shape (p,).
         exact: whether the two agree.
     """
 
     bound: float
     attained: float
+    direction: Floats
     exact: bool
 
 
@@ -170,15 +172,17 @@ class Rays:
 class LayeredOracle:
     """Prices all networks of unit layers at once, from above (see the module's text).
 
-    There is no finite program to put units into, so it returns none.
+    Its one unit is the best network found with one neuron a layer, as the parameters of
+    `landscape.architectures.StandardDeep`.
 
     Args:
         design: rows x_k, shape (n, p).
         nodes: how many cones branch and bound may visit for each of four prices.
+        depth: number of layers L ≥ 3.
     """
 
-    def __init__(self, design: Floats, nodes: int) -> None:
-        self.rays, self.nodes = Rays(design), nodes
+    def __init__(self, design: Floats, nodes: int, depth: int) -> None:
+        self.rays, self.nodes, self.depth = Rays(design), nodes, depth
         self.parts: tuple[Floats, Floats, Floats] | None = None
 
     def suggest(self, nu: Floats, less_plus: Floats, less_minus: Floats) -> None:
@@ -189,7 +193,12 @@ class LayeredOracle:
         """Return an upper bound of every |νᵀg(X)|."""
         known = self.parts if self.parts and np.array_equal(self.parts[0], nu) else None
         found = layered_supremum(self.rays, nu, self.nodes, known[1:] if known else None)
-        return Priced(found.bound, False, {}, 0)
+        unit = {
+            "hidden": found.direction[None],
+            "inner": np.ones((self.depth - 2, 1, 1)),
+            "output": np.ones(1),
+        }
+        return Priced(found.bound, False, unit, 0)
 
 
 def layered_supremum(
@@ -209,6 +218,7 @@ def layered_supremum(
     weights, cost = rays.joined(nu)
     plus, minus = np.maximum(weights, 0.0), np.maximum(-weights, 0.0)
     bound, attained = 0.0, max(rays.climb(weights), rays.climb(-weights))
+    found = np.abs(rays.outputs @ weights)
     if parts is not None:  # ν = p − q for larger p, q, too
         more = np.maximum(np.maximum(parts[0] - plus, parts[1] - minus), 0.0)
         plus, minus = plus + more, minus + more
@@ -216,7 +226,8 @@ def layered_supremum(
         part = rays.split(one, other) if parts is None else np.maximum(parts[1 - side], 0.0)
         bound = max(bound, rays.price(one - part, nodes), rays.price(part, nodes))
     bound = bound * (1 + 4 * EPSILON) + cost
-    return Layered(bound, attained, bound <= attained * (1 + SHARP))
+    direction = rays.directions[int(found.argmax())] if len(found) else np.zeros(rays.p)
+    return Layered(bound, attained, direction, bound <= attained * (1 + SHARP))
 
 
 def _joined(unit: Floats, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
