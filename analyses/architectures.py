@@ -19,7 +19,6 @@ import numpy as np
 from analyses import sweep
 from landscape import figures, solve, train
 from landscape.bounds import EXACT, SEARCH
-from landscape.errors import BadInput
 from landscape.problem import Problem
 from landscape.solvers import generation, restricted, units
 from landscape.theory import VERSION, Exactness, exactness, instance
@@ -36,7 +35,8 @@ VERSIONS = {
 SUMMARY = (
     "architecture", "data", "n", "d", "beta", "optimum", "bound", "scope", "gap", "active",
     "seconds", "best_trained", "trained_gap", "train_seconds", "instances", "passed_over",
-    "instance_scope", "exact", "largest_gap", "largest_difference", "largest_price", "below", "reached", "median_trained",
+    "instance_scope", "exact", "largest_gap", "largest_difference", "largest_price", "below",
+    "reached", "median_trained",
 )  # fmt: skip
 CHECKS = {
     "primal": "Clarabel's primal",
@@ -121,17 +121,12 @@ def _instances(problem: Problem, cfg: Any) -> tuple[list[Exactness], int]:
     for seed in range(6 * cfg.instances):
         if len(checked) == cfg.instances:
             break
-        try:
-            one = instance(architecture, seed, n=cfg.n, d=cfg.d)
-        except BadInput:  # no weight decay alone: β_max is of the convex program only
-            break
-        first = solve(one, tolerance=1e-6, throw=False)
-        weights = problem.architecture.lower(first.point)["output"].detach().numpy()
-        both = architecture.one_sign or ((weights > 0).any() and (weights < 0).any())
-        if first.active < FEWEST or not both:
+        one = instance(architecture, seed, n=cfg.n, d=cfg.d)
+        if not _interesting(one):
             passed += 1
             continue
-        seeds = range(cfg.trained_seeds if len(checked) < cfg.trained else 0)
+        trained = len(checked) < cfg.trained or architecture.layered
+        seeds = range(cfg.trained_seeds if trained else 0)
         checked.append(
             exactness(
                 one, width=cfg.instance_width, seeds=seeds, steps=cfg.instance_steps,
@@ -139,6 +134,17 @@ def _instances(problem: Problem, cfg: Any) -> tuple[list[Exactness], int]:
             )
         )  # fmt: skip
     return checked, passed
+
+
+def _interesting(problem: Problem) -> bool:
+    """Return whether the optimum has enough units, and both signs where they can occur."""
+    architecture = problem.architecture
+    if architecture.layered:  # there is no program before networks are trained
+        return True
+    solution = solve(problem, tolerance=1e-6, throw=False)
+    weights = architecture.lower(solution.point)["output"].detach().numpy()
+    both = architecture.one_sign or ((weights > 0).any() and (weights < 0).any())
+    return solution.active >= FEWEST and bool(both)
 
 
 def _worst(name: str, found: dict[str, np.ndarray], exact: np.ndarray) -> float:

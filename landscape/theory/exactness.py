@@ -25,6 +25,7 @@ import torch
 
 from landscape import architectures
 from landscape.bounds import AllPatterns, beta_max
+from landscape.pricing import prices as block_prices
 from landscape.problem import Problem
 from landscape.solvers import reference, solve
 from landscape.training import polish, train
@@ -50,7 +51,8 @@ class Exactness:
         trained: objective of the best trained network over the optimum, minus one.
         below: how far a trained network lies below the lower bound (0: none does).
         adversary: largest price that gradients found over the oracle's bound, at the optimal dual
-            point and at random ones; at most 1 if nothing is missing.
+            point and at random ones; at most 1 if nothing is missing (0 where the regulariser is
+            no gauge, and there is no price).
         attained: the oracle's bound over what its own best unit attains, at the same points; 1 if
             exact (0 where patterns are listed: there a price is a cone projection).
         duality: largest excess of a dual point's bound over a network's objective (0: none).
@@ -117,11 +119,15 @@ def exactness(
         draws: random dual points beside the optimal one.
         seed: of the adversary.
     """
-    solution = solve(problem, tolerance=1e-8, limit=EFFORT, throw=False)
+    runs = None
+    if len(seeds):
+        runs = polish(problem, train(problem, width, seeds, "adam", steps, learning_rate=0.02))
+    start = runs if problem.architecture.layered else None  # its program is over their features
+    solution = solve(problem, start=start, tolerance=1e-8, limit=EFFORT, throw=False)
     certificate, point = solution.certificate, solution.point
     optimum, size = solution.objective, max(abs(solution.objective), 1e-300)
-    first = reference.solve_primal(point.program, throw=False).value
-    second = reference.solve_dual(point.program, throw=False)[0]
+    first = reference.solve_primal(point.program, throw=False).value + point.program.offset
+    second = reference.solve_dual(point.program, throw=False)[0] + point.program.offset
     every = AllPatterns(problem, EFFORT)
     rng, prices, attained = np.random.default_rng(seed), [], []
     duals = [solution.dual, *rng.standard_normal((draws, *problem.y.shape))]
@@ -132,16 +138,16 @@ def exactness(
         nu = _seen(problem, point.program.free, nu)
         bound = every(nu)
         top = bound.ratio * problem.beta
-        prices.append(adversary(problem, nu, starts, seed=seed + number) / top)
+        if problem.architecture.degree == 1.0:
+            prices.append(adversary(problem, nu, starts, seed=seed + number) / top)
         if every.oracle is not None:
             units = every.priced(nu)[1].units
-            columns = problem.architecture.program(problem, units).atoms.adjoint(nu)
-            best = float(point.program.gauge.polar(columns).max(initial=0.0))
+            own = problem.architecture.program(problem, units)
+            best = float(block_prices(own, nu).max(initial=0.0))
             attained.append(top / max(best, 1e-300))
         duality = max(duality, *((bound.value - value) / size for value in values))
     trained, below = np.nan, 0.0
-    if len(seeds):
-        runs = polish(problem, train(problem, width, seeds, "adam", steps, learning_rate=0.02))
+    if runs is not None:
         objectives = runs.objectives[np.isfinite(runs.objectives)]
         trained = float(objectives.min()) / size - 1
         below = max(0.0, (certificate.dual - float(objectives.min())) / size)
@@ -156,7 +162,7 @@ def exactness(
         mapped=abs(point.value - optimum) / size,
         trained=trained,
         below=below,
-        adversary=max(prices),
+        adversary=max(prices, default=0.0),
         attained=max(attained, default=0.0),
         duality=max(0.0, duality),
         raised=max(_rise(problem, one) for one in networks),
