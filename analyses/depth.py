@@ -1,11 +1,12 @@
 """What depth adds: optima of 2, 3 and 4 layers on a line, decision boundaries in a plane.
 
-On a line every network is a sum of parallel units with one neuron a layer.  Beside the samples
+On a line every network is a sum of parallel units with one neuron a layer. Beside the samples
 stand the convex optimum, which is global where its scope says "exact", and the best trained
-network; below, the active units of the optimum, weighed, with their breakpoints: *samples*,
-*reflections* 2 x_j − x_i of one sample at another, *midpoints* of two, or others (which absolute
-values of four layers reach).  With ReLUs depth 3 is the last one that gains anything: deeper units
-are the same clipped ramps.  Absolute values go on gaining.
+network; the number behind "trained" is the latter's relative gap to the certified bound; below,
+the active units of the optimum, weighed, with their breakpoints: *samples*, *reflections* 2 x_j −
+x_i of one sample at another, *midpoints* of two, or others (which absolute values of four layers
+reach). With ReLUs depth 3 is the last one that gains anything: deeper units are the same clipped
+ramps. Absolute values go on gaining.
 
 In the plane (two spirals) the boundaries of optimal two-layer and parallel three-layer networks
 stand beside each other, the latter under cubic weight decay and under the path norm.
@@ -233,7 +234,7 @@ def _function(top: Any, bottom: Any, row: Any, arrays: Any) -> None:
     top.set_title(
         f"L = {row['depth']}: {row['objective']:.4g}{relaxed}, {row['active']} units; "
         f"trained +{max(row['trained_gap'], 0.0):.0e}",
-        fontsize=6.8,
+        fontsize=6.3,
     )
     for k, feature in enumerate(arrays["features"]):
         share = 0.15 + 0.7 * k / max(1, len(arrays["features"]) - 1)
@@ -250,8 +251,8 @@ def _function(top: Any, bottom: Any, row: Any, arrays: Any) -> None:
 def _boundaries(plane: Any, store: Any) -> Any:
     """Draw the optimal outputs and where they change sign, a panel an architecture."""
     with figures.style():
-        fig = figures.new(figures.ICML_DOUBLE, 2.9)
-        axes = fig.subplots(1, max(3, len(plane)), squeeze=False)[0]
+        fig = figures.new(figures.ICML_DOUBLE, 3.0)
+        axes = fig.subplots(1, max(3, len(plane)), squeeze=False, sharey=True)[0]
         for ax in axes[len(plane) :]:
             ax.remove()
         for ax, (_, row) in zip(axes, plane.iterrows(), strict=False):

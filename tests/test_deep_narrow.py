@@ -126,6 +126,8 @@ def test_beyond_three_layers_a_relu_gains_nothing(seed):
     ]
     assert np.ptp(optima) <= 1e-9 * optima[0]
     assert optima[0] <= solve(problem_of(x, y, 0.1, 2)).objective
+    mirrored = solve(problem_of(x, y, 0.1, 2, "abs"), tolerance=1e-9).objective
+    assert mirrored <= optima[0] * (1 + 1e-9)
 
 
 def test_absolute_values_need_midpoints_and_reflections():

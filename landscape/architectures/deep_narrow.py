@@ -16,15 +16,16 @@ is max F − min F, at two samples (or infinity).  Hence depth 3, 4, 5, … have
 *no reflection is needed*: features with a breakpoint at R(x_i, x_j) = 2 x_j − x_i, which networks
 of L = 4 layers reach from samples alone, tie with mixtures of others and never price higher.
 
-*Absolute value.*  With :math:`H(t) = \sum_k ν_k |x_k − t|` the price of :math:`|x − a|` is H(a), at
-a sample; that of :math:`||x − a| − c|` is H(a − c) − H(a) + H(a + c), piecewise linear in (a, c),
-hence largest where two of a − c, a, a + c are samples: then the third is a *reflection*, or a
-*midpoint* (a, where a ± c are the samples).  Both kinds are needed: on x = (0, 5, 6, 11),
-y = (.472, −1.775, 1.684, −.381), β = 3.505 samples and reflections alone leave the zero function
-(3.177213), and one unit with its centre at (5 + 11)/2 reaches 3.168668.  For L = 4 three of up to
-seven kinks are samples, and all such vertices are listed (`landscape.arrangements.mirrors`) where
-N³ allows.  Beyond, and for L > 4, the bound is a relaxation: the best function with slopes ±1 and
-at most 2^{L−1} − 1 changes of slope.
+*Absolute value.*  :math:`(x − s)_+ − (x − t)_+` is half of |x − s| − |x − t| up to a constant, so
+two layers of absolute values do no worse than any depth of ReLUs.  With :math:`H(t) = \sum_k ν_k
+|x_k − t|` the price of :math:`|x − a|` is H(a), at a sample; that of :math:`||x − a| − c|` is H(a
+− c) − H(a) + H(a + c), piecewise linear in (a, c), hence largest where two of a − c, a, a + c are
+samples: then the third is a *reflection*, or a *midpoint* (a, where a ± c are the samples).  Both
+kinds are needed: on x = (0, 5, 6, 11), y = (.472, −1.775, 1.684, −.381), β = 3.505 samples and
+reflections alone leave the zero function (3.177213), and one unit with its centre at (5 + 11)/2
+reaches 3.168668.  For L = 4 three of up to seven kinks are samples, and all such vertices are
+listed (`landscape.arrangements.mirrors`) where N³ allows.  Beyond, and for L > 4, the bound is a
+relaxation: the best function with slopes ±1 and at most 2^{L−1} − 1 changes of slope.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscape import dictionary
+from landscape.dictionary import Lasso
 from landscape.solvers.restricted import minimise
 from landscape.solvers.sliding import slide
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from landscape.bounds import AllPatterns, Bound
     from landscape.dictionary import Units
     from landscape.problem import Problem
-    from landscape.programs import Program
+    from landscape.programs import Floats, Program
     from landscape.solvers.reference import Optimum
 
 VERSION = 2
@@ -43,9 +44,10 @@ def generate(
     began, history, units = time.perf_counter(), [], first
     best: tuple[Optimum, Program] | None = None
     bound: Bound | None = None
+    warm: tuple[Floats, Floats] | None = None
     for _ in range(rounds):
         program = problem.architecture.program(problem, units)
-        optimum = minimise(program, tolerance / 10, throw=False)
+        optimum = minimise(program, tolerance / 10, throw=False, start=warm)
         if best is None or optimum.value <= best[0].value:
             best = optimum, program
         found, priced = source.priced(optimum.nu, program.beta * (1 + tolerance / 10))
@@ -83,6 +85,10 @@ def generate(
         if problem.architecture.smooth_units and problem.loss.smooth:
             parts.append(slide(problem, program, optimum))
         units = dictionary.join(*parts)
+        if isinstance(program, Lasso):  # its active set begins where the last one ended
+            theta = np.zeros((dictionary.count(units), 1))
+            theta[: len(kept)] = optimum.theta[kept]
+            warm = theta, optimum.constant
     assert best is not None
     assert bound is not None
     return replace(best[0], history=tuple(history)), best[1], bound, tuple(history)
