@@ -38,7 +38,7 @@ def test_public_names_resolve_and_are_documented():
 def test_the_readme_examples_run_as_written():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(code) == 4
+    assert len(code) == 5
     rng = np.random.default_rng(0)
     names = {"X": rng.standard_normal((20, 2)), "y": rng.standard_normal(20)}
     names["X_new"], names["y_new"] = names["X"][:3], names["y"][:3]
