@@ -98,9 +98,8 @@ def sketching(d: int, size: int, seed: int, sparsity: int = 4) -> Floats:
     whole("sketch", size, 1)
     generator = np.random.default_rng([seed, d, size])
     each = min(sparsity, size)
-    blocks = np.array_split(np.arange(size), each)
     out = np.zeros((d, size))
-    for block in blocks:
+    for block in np.array_split(np.arange(size), each):
         place = block[generator.integers(0, len(block), d)]
         out[np.arange(d), place] = generator.choice((-1.0, 1.0), d) / each**0.5
     return out
