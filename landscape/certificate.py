@@ -94,10 +94,12 @@ class Certificate:
     def __str__(self) -> str:
         """Return one readable line."""
         if self.scope.startswith(FEATURES):
+            whole = (
+                f"; lower bound of the whole {self.relaxed:.8g}" if self.relaxed > -np.inf else ""
+            )
             return (
                 f"objective {self.primal:.8g}, with its last two layers within "
-                f"{self.relative_gap:.1e} of their best on its features ({self.scope}); lower "
-                f"bound of the whole {self.relaxed:.8g}"
+                f"{self.relative_gap:.1e} of their best on its features ({self.scope}){whole}"
             )
         if self.scope == SEARCH:
             return (

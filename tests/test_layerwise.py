@@ -114,6 +114,16 @@ def test_layers_are_trained_one_after_the_other(regulariser):
         torch.testing.assert_close(theirs / theirs.norm(), ours / ours.norm())
 
 
+def test_solutions_on_features_are_saved_as_networks(tmp_path):
+    problem = random_problem(StandardDeep(3), 1, n=6)
+    solution = solve(problem, start=Network(problem.architecture, one(problem, 2)))
+    with pytest.raises(BadInput, match="save the network"):
+        solution.save(tmp_path / "solution")
+    again = Network.load(solution.network().save(tmp_path / "network"))
+    assert problem.objective(again) == solution.objective
+    assert solution.certificate.dual <= solution.objective
+
+
 def test_what_is_refused():
     problem = random_problem(StandardDeep(3))
     network = Network(problem.architecture, one(problem))

@@ -91,7 +91,16 @@ class Solution:
         return Network(architecture, architecture.lower(self.point))
 
     def save(self, path: str | Path) -> Path:
-        """Write blocks, dual and certificate to an ``.npz`` of numbers and JSON text."""
+        """Write blocks, dual and certificate to an ``.npz`` of numbers and JSON text.
+
+        Raises:
+            BadInput: where the blocks are those of one network's features, which are not kept.
+        """
+        if self.point.program.given:
+            raise BadInput(
+                f"solution is of the last layers on {self.point.program.given} of a network: save "
+                "the network (solution.network().save) and certify it anew."
+            )
         about = {
             "architecture": self.problem.architecture.config(),
             "loss": self.problem.loss.name,
