@@ -321,6 +321,7 @@ def test_optima_are_judged_global_and_others_not(skip):
 def test_stored_networks_and_names_are_those_of_before(tmp_path):
     assert TwoLayer().config() == {"name": "two_layer_relu", "bias": "none"}
     assert TwoLayer(bias="free").label == "two_layer_relu(bias=free)"
+    assert TwoLayer(activation="abs").label == "two_layer(bias=none, activation=abs)"
     for one in ALL:
         config = architecture(*one).config()
         again = get(config.pop("name"), **config)

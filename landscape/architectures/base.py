@@ -110,8 +110,9 @@ class Architecture(ABC):
     @property
     def label(self) -> str:
         """One word for tables: the name and its choices."""
-        choices = ", ".join(f"{k}={v}" for k, v in self.config().items() if k != "name")
-        return f"{self.name}({choices})" if choices else self.name
+        config = self.config()
+        choices = ", ".join(f"{k}={v}" for k, v in config.items() if k != "name")
+        return f"{config['name']}({choices})" if choices else str(config["name"])
 
     @abstractmethod
     def check(self, X: Floats, y: Floats) -> None:
