@@ -27,7 +27,7 @@ from landscape.solvers import generation, restricted, units
 from landscape.training import batched
 
 VERSIONS = {
-    "activations": 1,
+    "activations": 2,
     "train": batched.VERSION,
     "generation": generation.VERSION,
     "restricted": restricted.VERSION,
@@ -110,9 +110,9 @@ def _tuned(problem: Problem, cfg: Any) -> tuple[float, Any]:
 
 def activation(architecture: Architecture) -> str:
     """Return the word for an architecture's activation, its surrogate included."""
-    config = architecture.config()
-    kind = str(config.get("activation", architecture.name))
-    return f"{kind}_{config['surrogate']}" if "surrogate" in config else kind
+    kind, surrogate = (getattr(architecture, k, None) for k in ("activation", "surrogate"))
+    kind = kind if isinstance(kind, str) else architecture.name
+    return kind if surrogate is None else f"{kind}_{surrogate}"
 
 
 def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _activations(table: Any, store: Any) -> Any:
             )
             row[0].set_ylabel("gap to the bound")
             row[0].set_yscale("log")
-            row[0].set_ylim(bottom=FLOOR)
+            row[0].set_ylim(bottom=max(FLOOR, 0.5 * min(one["median_gap"] for one in cells)))
             row[0].set_xlim(left=0)
             row[1].set_xscale("log")
             for ax in row[1:]:
@@ -207,9 +207,12 @@ def _surrogates(table: Any, store: Any) -> Any:
             part = table[(table["n"] == n) & (table["d"] == d)]
             for kind in dict.fromkeys(part["activation"]):
                 cells = [store.arrays(key) for key in part[part["activation"] == kind]["key"]]
-                seconds = np.mean([one["seconds"] for one in cells], axis=0)
-                traces = np.concatenate([one["trace"] for one in cells])
-                figures.median_band(ax, np.maximum(seconds, 1e-3), traces, kind)
+                times = np.concatenate(
+                    [np.tile(one["seconds"], (len(one["trace"]), 1)) for one in cells]
+                )
+                traces = np.concatenate([one["trace"] for one in cells])  # (paths, steps)
+                grid, values = figures.on_grid(np.maximum(times, 1e-3).T, traces.T, 24)
+                figures.median_band(ax, grid, values.T, kind)
             _convex(ax, part, store)
             exact = (part["scope"] == EXACT).all()
             ax.set_title(f"n = {n}, d = {d}{'' if exact else '  (bound: relaxed)'}")
@@ -217,9 +220,8 @@ def _surrogates(table: Any, store: Any) -> Any:
             ax.set_xlabel("time (s)")
             figures.time_axis(ax, 1e-3)
         first, draws = table.iloc[0], len(set(table["draw"]))
-        axes[0][0].set_ylabel(
-            f"objective, β = {first['beta']:g}\n({draws} draws × {first['seeds']} seeds)"
-        )
+        repeats = f"{draws} × {first['seeds']} networks"
+        axes[0][0].set_ylabel(f"objective, β = {first['beta']:g}\n(median, IQR; {repeats})")
         figures.legend(fig, axes, ncols=4)
     return fig
 
