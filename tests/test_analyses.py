@@ -13,7 +13,7 @@ from landscape import figures
 from landscape.store import Store
 
 NAMES = (
-    "interpolators", "landscape_slices", "neuron_sparsity", "optimal_set", "optimizers",
+    "depth", "interpolators", "landscape_slices", "neuron_sparsity", "optimal_set", "optimizers",
     "path_connectivity", "pattern_sampling", "regularisation_path", "scaling", "solver_race",
     "spurious_minima", "stationary_points", "trajectories",
 )  # fmt: skip
