@@ -314,7 +314,9 @@ class PatternCones:
     @property
     def open(self) -> NDArray[np.bool_]:
         """Which blocks have no cone, shape (G,)."""
-        return np.logical_and(self.masks.all(axis=1)[self.index], self.linear)
+        if not self.linear:
+            return np.zeros(len(self.index), dtype=bool)
+        return (self.sides == 0).all(axis=1)[self.index]
 
     def rows(self, block: int) -> Floats:
         """Return (2D_i − I) X, shape (n, p): the cone is where all its products are ≥ 0."""

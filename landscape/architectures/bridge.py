@@ -76,7 +76,7 @@ def lower(architecture: TwoLayer, point: ConvexPoint) -> Parameters:
     width = theta.shape[1] - free
     if free:  # blocks of w = 0 are constants where their pattern is on, or off, everywhere
         weights = atoms.weights[atoms.index].astype(np.float64)
-        flat = (~active | open_) & (weights == weights[:, :1]).all(axis=1)
+        flat = (~active | open_) & np.all(weights == weights[:, :1], axis=1)
         added = (atoms.signs[flat] * weights[flat, 0]) @ theta[flat, -1]
         parameters["constant"] = torch.tensor(point.constant[-1] + added)
     if architecture.skip == "free":
@@ -92,7 +92,7 @@ def lower(architecture: TwoLayer, point: ConvexPoint) -> Parameters:
 def turned(design: Floats, directions: Floats) -> Floats:
     """Return ±u of every direction u (m, p), on the positive side of the first non-zero sample."""
     rows = design[design.any(axis=1)][:1]
-    behind = (directions @ rows.T < 0).any(axis=1)
+    behind = (directions @ rows.T).min(axis=1, initial=0.0) < 0
     return np.where(behind[:, None], -directions, directions)
 
 
