@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import nnls
 
+from landscape.dictionary import Lasso
 from landscape.errors import BadInput
 from landscape.pricing import groups
 from landscape.pricing.balance import EPSILON, exponent_of, magnified
@@ -105,7 +106,7 @@ def largest_price(
         bound = coarse[block]
         if program.cones is not None:
             bound = np.fmin(bound, _cone_price(program, nu, int(block), xi[block]))
-        elif program.units is not None:
+        elif isinstance(program, Lasso):
             bound = np.fmin(bound, size_of_product(program.atoms.values[:, block], nu))
         if not bound <= best:
             best, where = float(bound), int(block)

@@ -16,6 +16,8 @@ from landscape.solvers.dense_interior import DenseInterior
 from landscape.solvers.reference import Optimum
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from landscape.dense import GroupProgram
     from landscape.programs import Floats
     from landscape.solvers.dense_interior import Iterate
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 VERSION = 1
 DUST = 1e-9
 """Blocks this small (relative) are on their way to zero."""
+ROUNDING = 1e-12
+SAME = 1e-10
+"""Columns whose cosine is above one less this are those of one unit."""
 CLOSE = 1e-2
 """The interior point is asked for this share of the gap wanted: rounding takes the rest."""
 
@@ -96,9 +101,27 @@ def _thinned(program: GroupProgram, theta: Floats, constant: Floats) -> tuple[Fl
     units = theta[kept] / sizes[kept, None]
     values = program.atoms.take(kept).matrices @ units[:, :, None]
     columns = Columns(values[:, :, 0].T, {"block": kept}, program.atoms.reach)
+    first, size = _merged(columns.values, sizes[kept])
+    kept, units, columns = kept[first], units[first], columns.take(first)
     lasso = Lasso.of(program.loss, program.y, program.beta, columns, program.free)
-    found = active_set.minimise(lasso, 1e-12, (sizes[kept, None], constant), throw=False)
+    found = active_set.minimise(lasso, 1e-12, (size[:, None], constant), throw=False)
     thin = np.zeros_like(theta)
     thin[kept] = found.theta * units
-    worse = program.value(thin, found.constant) > program.value(theta, constant)
+    before = program.value(theta, constant)
+    worse = program.value(thin, found.constant) > before + ROUNDING * abs(before)
     return (theta, constant) if worse or (found.theta < 0).any() else (thin, found.constant)
+
+
+def _merged(values: Floats, sizes: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Return the largest of every set of (nearly) equal columns (n, G), and the sets' sizes."""
+    lengths = np.maximum(np.linalg.norm(values, axis=0), 1e-300)
+    unit, left = values / lengths, np.ones(len(sizes), dtype=bool)
+    first, total = [], []
+    for g in np.argsort(-sizes, kind="stable"):
+        if left[g]:
+            same = left & (unit[:, g] @ unit > 1.0 - SAME)
+            same[g] = True
+            left &= ~same
+            first.append(int(g))
+            total.append(float((sizes * lengths)[same].sum() / lengths[g]))
+    return np.array(first, dtype=np.intp), np.array(total)

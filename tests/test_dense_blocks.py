@@ -1,0 +1,141 @@
+"""Dense group blocks: prices, the interior point against Clarabel, both gauges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from landscape import losses
+from landscape.bounds import lower_bound
+from landscape.dense import DenseAtoms, DenseCones, GroupProgram, Parts
+from landscape.errors import NotConverged
+from landscape.pricing import largest_price, prices
+from landscape.pricing.groups import maximiser, projection
+from landscape.programs import Euclidean
+from landscape.solvers import dense, reference, restricted
+
+
+def program(seed=0, G=5, n=12, parts=2, size=3, q=7, gauge="parts", loss="squared", free=0):
+    """Random blocks whose cones all hold one direction of their own."""
+    rng = np.random.default_rng(seed)
+    p = parts * size
+    rows = rng.standard_normal((G, q, p))
+    inside = rng.standard_normal((G, p))
+    rows *= np.sign(rows @ inside[:, :, None])
+    rows[:, -1] = 0.0  # a row that says nothing
+    atoms = DenseAtoms(rng.standard_normal((G, n, p)), {"number": np.arange(G)}, np.full(n, 10.0))
+    y = rng.standard_normal(n)
+    chosen = losses.get(loss)
+    y = np.sign(y) if chosen.classes else y
+    norm = {
+        "parts": Parts(parts, size),
+        "whole": Parts(1, p),
+        "euclidean": Euclidean(np.ones(p, dtype=bool)),
+    }[gauge]
+    A_0 = np.ones((n, free))
+    return GroupProgram.of(chosen, y, 0.4, atoms, norm, DenseCones(rows), A_0)
+
+
+@pytest.mark.parametrize("gauge", ["parts", "whole", "euclidean"])
+@pytest.mark.parametrize("loss", ["squared", "logistic", "huber"])
+def test_the_interior_point_is_clarabel_only_sharper(gauge, loss):
+    problem = program(1, gauge=gauge, loss=loss)
+    found, reason = dense.minimise(problem, 1e-9)
+    assert not reason
+    slow, dual = reference.solve_primal(problem), reference.solve_dual(problem)[0]
+    assert found.value == pytest.approx(slow.value, rel=1e-7)
+    assert dual == pytest.approx(slow.value, rel=1e-7)
+    assert found.gap <= 1e-9
+    assert problem.violation(found.theta) <= 1e-12
+    bound, _, ratio = lower_bound(problem, found.nu, found.multipliers)
+    assert found.value * (1 - 1e-9) <= bound <= found.value
+    assert ratio <= 1 + 1e-8
+
+
+def test_free_directions_cones_that_are_none_and_many_sizes():
+    for seed, options in enumerate(
+        [{"free": 1}, {"parts": 3, "size": 1}, {"G": 1}, {"G": 30, "n": 8}, {"q": 1}]
+    ):
+        problem = program(seed, **options)
+        found = restricted.minimise(problem, 1e-9)
+        assert "dense blocks" in found.status
+        assert found.value == pytest.approx(reference.solve_primal(problem).value, rel=1e-7)
+    open_ = replace(program(0), cones=None)
+    found = restricted.minimise(open_, 1e-9)
+    assert found.value == pytest.approx(reference.solve_primal(open_).value, rel=1e-7)
+
+
+def test_units_spread_over_copies_come_back_in_one():
+    problem = program(2)
+    twice = problem.take(np.repeat(np.arange(problem.atoms.size), 2))
+    one, two = restricted.minimise(problem, 1e-9), restricted.minimise(twice, 1e-9)
+    assert two.value == pytest.approx(one.value, rel=1e-8)
+    assert two.theta.any(axis=1).sum() == one.theta.any(axis=1).sum()
+
+
+def test_without_an_interior_the_reference_takes_over_and_says_so():
+    problem = program(3, G=2)
+    rows = problem.cones.matrices.copy()
+    rows[0, 0] = -rows[0, 1]
+    problem = replace(problem, cones=DenseCones(rows))
+    assert dense.minimise(problem)[0] is None
+    found = restricted.minimise(problem, 1e-6)
+    assert "Clarabel" in found.status
+    assert "no interior" in found.status
+    with pytest.raises(NotConverged):
+        restricted.minimise(program(0), 1e-16)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_prices_are_sharp_upper_bounds(parts):
+    """Any λ ≥ 0 bounds a price, the best is attained by the maximiser."""
+    problem = program(4, parts=parts, G=20)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        nu = rng.standard_normal(12)
+        xi = problem.atoms.adjoint(nu)
+        exact = prices(problem, nu)
+        for g in range(problem.atoms.size):
+            theta, price = maximiser(problem.gauge, problem.cones.rows(g), xi[g])
+            if price <= 1e-6:
+                assert exact[g] <= 1e-6  # nothing in the cone gains, and what is left is rounding
+                continue
+            assert problem.gauge.value(theta[None])[0] == pytest.approx(1.0)
+            assert problem.take(np.array([g])).violation(theta[None]) <= 1e-6
+            assert xi[g] @ theta == pytest.approx(price, rel=1e-6, abs=1e-9)
+            assert exact[g] >= price
+            assert exact[g] == pytest.approx(price, rel=1e-6, abs=1e-9)
+            multipliers = projection(problem.gauge, problem.cones.rows(g), xi[g])
+            other = multipliers * rng.uniform(0.5, 2.0, len(multipliers))
+            rest = xi[g] + problem.cones.rows(g).T @ other
+            assert problem.gauge.polar(rest[None])[0] >= price * (1 - 1e-9)
+        assert largest_price(problem, nu)[0] == pytest.approx(exact.max(), rel=1e-9)
+
+
+def test_multipliers_that_are_wrong_cost_nothing_but_time():
+    problem = program(5)
+    found = restricted.minimise(problem, 1e-9)
+    good = lower_bound(problem, found.nu, found.multipliers)[0]
+    bad = lower_bound(problem, found.nu, 5.0 + np.abs(found.multipliers))[0]
+    assert bad == pytest.approx(good, rel=1e-9)
+    assert lower_bound(problem, found.nu, -found.multipliers)[0] <= found.value
+
+
+def test_gauges_are_polar_to_each_other():
+    rng = np.random.default_rng(1)
+    gauge = Parts(3, 2)
+    theta, xi = rng.standard_normal((2, 100, 6))
+    products = np.abs((theta * xi).sum(axis=1))
+    assert (products <= gauge.value(theta) * gauge.polar(xi) * (1 + 1e-12)).all()
+    whole = Parts(1, 6)
+    np.testing.assert_allclose(whole.value(theta), np.linalg.norm(theta, axis=1))
+    np.testing.assert_allclose(whole.polar(xi), np.linalg.norm(xi, axis=1))
+
+
+def test_violation_sees_a_block_outside_its_cone():
+    problem = program(6)
+    inside = restricted.minimise(problem, 1e-9).theta
+    assert problem.violation(inside) <= 1e-12
+    assert problem.violation(-inside) > 1e-3
