@@ -70,10 +70,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         problem, cfg.width, range(cfg.seeds), "adam", cfg.steps, learning_rate=0.01, throw=False
     )
     between = time.perf_counter()
-    start = runs if problem.architecture.layered else None
-    solution = solve(
-        problem, start=start, tolerance=cfg.solver.tolerance, limit=cfg.solver.cones, throw=False
-    )
+    solution = sweep.optimum(problem, runs, tolerance=cfg.solver.tolerance, limit=cfg.solver.cones)
     ended = time.perf_counter()
     certificate = solution.certificate
     bound = certificate.relaxed if certificate.scope == SEARCH else certificate.dual

@@ -19,7 +19,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
 from analyses import sweep
-from landscape import curvature, figures, slices, solve, train
+from landscape import curvature, figures, slices, train
 from landscape.bounds import SEARCH
 from landscape.solvers import generation
 from landscape.training import batched
@@ -62,7 +62,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     first, second = runs[0], runs[1]
     provable = np.linalg.matrix_rank(problem.design) <= cfg.solver.rank
     limit = cfg.solver.cones if provable else 0
-    solution = solve(problem, tolerance=cfg.solver.tolerance, limit=limit)
+    solution = sweep.optimum(problem, runs, tolerance=cfg.solver.tolerance, limit=limit)
     certificate, optimum = solution.certificate, solution.network()
     floor = certificate.relaxed if certificate.scope == SEARCH else certificate.dual
     plane = slices.through(problem, [first, second, optimum], 0.25, cfg.points)

@@ -62,6 +62,8 @@ REMOVAL = {
 
 def lacking(cfg: Any) -> str:
     """Return why a cell does not apply to its architecture, or nothing."""
+    if lacking := sweep.featured(cfg, "paths of solutions need a program before training"):
+        return lacking
     if cfg.kind != "pruning":
         return ""
     return sweep.plain_only(

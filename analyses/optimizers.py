@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import figures, polish, prune, solve, sparsity, train
+from landscape import figures, polish, prune, sparsity, train
 from landscape.errors import unknown
 from landscape.solvers import generation, restricted
 from landscape.stationarity import GLOBAL, SPURIOUS, VERDICTS, Classifier, census
@@ -52,7 +52,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         throw=False,  # a run that diverges is counted, and left out
         **cfg.optimizer.options,
     )
-    solution = solve(problem, tolerance=1e-9)
+    solution = sweep.optimum(problem, runs, tolerance=1e-9)
     judge = Classifier(problem, solution.certificate, global_tolerance=FLOOR)
     floor = judge.prices.floor
     assert floor is not None

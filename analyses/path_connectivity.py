@@ -61,6 +61,8 @@ FLOOR = 1e-10
 
 def lacking(cfg: Any) -> str:
     """Return why a cell does not apply to its architecture, or nothing."""
+    if lacking := sweep.featured(cfg, "a program over one network's features joins no two"):
+        return lacking
     if cfg.kind != "optima":
         return ""
     return sweep.plain_only(

@@ -35,6 +35,11 @@ TOLERANCE = 1e-8
 """Certified relative gap of every point."""
 
 
+def lacking(cfg: Any) -> str:
+    """Return why a cell does not apply to its architecture, or nothing."""
+    return sweep.featured(cfg, "paths of solutions need a program before training")
+
+
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Solve one path and check its derivative."""
     sample, problem = sweep.problem(cfg)

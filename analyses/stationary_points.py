@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import figures, polish, solve, train
+from landscape import figures, polish, train
 from landscape.solvers import generation, restricted
 from landscape.stationarity import GLOBAL, SPURIOUS, VERDICTS, Classifier, both_signs, summarise
 from landscape.training import batched, polishing
@@ -59,7 +59,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         throw=False,  # a run that diverges is counted, and left out
         **cfg.optimizer.options,
     )
-    solution = solve(problem, tolerance=1e-9)
+    solution = sweep.optimum(problem, runs, tolerance=1e-9)
     judge = Classifier(problem, solution.certificate, tolerance=STATIONARY)
     finite = np.flatnonzero(np.isfinite(runs.objectives))
     some = finite[:: cfg.every]

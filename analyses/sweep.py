@@ -28,10 +28,11 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from landscape import data, figures
+from landscape import data, figures, solve
 from landscape.architectures import Architecture, get
 from landscape.errors import BadInput
 from landscape.problem import Problem
+from landscape.solvers import Solution
 from landscape.store import Store, key, provenance
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -127,6 +128,22 @@ def _lacking(cfg: DictConfig) -> str:
 def architecture(cfg: Any) -> Architecture:
     """Return the architecture that a cell's settings name."""
     return get(cfg.architecture.name, **cfg.architecture.options)
+
+
+def optimum(problem: Problem, runs: Any, **options: Any) -> Solution:
+    """Solve over everything the architecture can do.
+
+    Where the program is over features, those of trained runs are taken.  Where bounds are relaxed
+    a gap stays open, which the certificate names; plain two-layer ReLU networks must close theirs.
+    """
+    own = problem.architecture
+    return solve(problem, start=runs if own.layered else None, throw=own.plain_neurons, **options)
+
+
+def featured(cfg: Any, what: str) -> str:
+    """Return why something does not apply where the program is over given features."""
+    own = architecture(cfg)
+    return f"{what}; the architecture is {own.label}." if own.layered else ""
 
 
 def plain_only(cfg: Any, what: str) -> str:
