@@ -10,6 +10,7 @@ that the maximiser's parts have are the best ones.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from landscape.dense import GroupProgram
     from landscape.programs import Floats
 
-SHARES = 60
-"""Most updates of the shares of three parts or more."""
-LEAST = 1e-12
+SWEEPS = 20
+"""Most sweeps over the pairs of parts."""
+LEAST = 1e-9
 """The smallest share of a part."""
 
 
@@ -92,23 +93,24 @@ def _projected(gauge: object, rows: Floats, xi: Floats) -> tuple[Floats, Floats]
             best, best_shares, out[there] = float(parts.max()), shares, found
         return parts
 
-    shares = best_shares
-    if count == 2:
+    shares, before = best_shares.copy(), np.inf
+    for _ in range(SWEEPS):  # the price is concave in the shares: pair by pair
+        for i, j in itertools.combinations(range(count), 2):
+            both = shares[i] + shares[j]
 
-        def ahead(share: float) -> float:
-            first, second = lengths(np.array([share, 1.0 - share]))
-            return float(first - second)
+            def ahead(share: float, i: int = i, j: int = j, both: float = both) -> float:
+                shares[i] = max(share * both, LEAST)
+                shares[j] = max((1.0 - share) * both, LEAST)
+                parts = lengths(shares.copy())
+                return float(parts[i] - parts[j])
 
-        if ahead(1.0 - LEAST) < 0.0 < ahead(LEAST):
-            brentq(ahead, LEAST, 1.0 - LEAST, xtol=1e-13, maxiter=SHARES, disp=False)
-        return out, best_shares
-    for _ in range(SHARES):
-        parts = lengths(shares)
-        attained = float(np.sqrt(shares @ parts**2))
-        if best <= attained * (1.0 + 1e-12):
+            if ahead(1.0 - LEAST) >= 0.0:
+                continue
+            if ahead(LEAST) > 0.0:
+                brentq(ahead, LEAST, 1.0 - LEAST, xtol=1e-13, disp=False)
+        if count == 2 or best >= before * (1.0 - 1e-12):
             break
-        shares = np.maximum(shares * parts, LEAST * float(shares @ parts))
-        shares = shares / shares.sum()
+        before = best
     return out, best_shares
 
 

@@ -103,7 +103,9 @@ class TreeOracle:
         best = [b[side[b] > target] for b, side in zip(best, both, strict=True)]
         chosen = dictionary.take(every.units, np.concatenate(best))
         chosen["outputs"] = np.repeat([1.0, -1.0], [len(b) for b in best])
-        return Priced(float(both.max()), True, chosen, 2 * every.atoms.size)
+        # Shares of three parts or more are not always the best: then it is a bound only.
+        sharp = self._gauge.count <= 2
+        return Priced(float(both.max()), sharp, chosen, 2 * every.atoms.size)
 
     def _bound(self, nu: Floats) -> float:
         """Return an upper bound of all prices."""
