@@ -14,7 +14,6 @@ from landscape.errors import BadInput, NotConverged
 from landscape.pricing.blocks import size_of_product
 from landscape.solvers import active_set, reference
 
-
 ONES = np.ones((200, 1))
 
 
@@ -74,6 +73,18 @@ def test_other_losses_and_dependent_columns(loss, copies):
         assert optimum.gap <= 1e-10
         assert optimum.value == pytest.approx(slow.value, rel=1e-6)
         assert optimum.value <= slow.value * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("size", [3.0, 1e4])
+@pytest.mark.parametrize("free", [True, False])
+def test_huber_where_every_sample_lies_on_a_line_of_the_loss(size, free):
+    """Newton's model has no curvature there, and its minimiser is far away."""
+    rng = np.random.default_rng(7)
+    A, y = rng.standard_normal((9, 20)), size * (1 + rng.random(9))
+    program = lasso(A, y, 0.05, "huber", np.ones((9, 1)) if free else None)
+    optimum = active_set.minimise(program, 1e-10)
+    assert optimum.gap <= 1e-10
+    assert optimum.value == pytest.approx(reference.solve_primal(program).value, rel=1e-6)
 
 
 def test_copies_change_nothing():

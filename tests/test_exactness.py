@@ -11,6 +11,8 @@ from example_architecture import SquaredReLU
 
 from landscape import architectures
 from landscape.bounds import EXACT
+from landscape.problem import Problem
+from landscape.solvers import solve
 from landscape.theory import adversary, exactness, instance
 
 FOLDER = Path(__file__).resolve().parent.parent / "conf" / "architecture"
@@ -35,6 +37,20 @@ def test_the_program_is_the_training_problem(name):
     elif found.scope == EXACT:
         assert found.gap <= 1e-6
         assert found.attained == 0.0 or found.attained == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", EXACT_ONES)
+def test_one_sample_is_solved(name):
+    """Where constants are free it costs nothing; a dictionary of kinks is all but empty then."""
+    architecture = configured(name)
+    X = np.full((1, architecture.inputs or 2), 1.3)
+    problem = Problem(X, np.array([0.7]), 0.1, architecture=architecture)
+    solution = solve(problem)
+    fit = float(solution.network()(X)[0].detach())
+    assert solution.certificate.gap <= 1e-9
+    assert solution.objective <= 0.5 * 0.7**2
+    if solution.point.program.free.shape[1]:
+        assert fit == pytest.approx(0.7) and solution.objective <= 1e-20
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in EXACT_ONES])

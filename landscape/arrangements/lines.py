@@ -103,6 +103,8 @@ def steepest(line: Line, most: int, clipped: bool) -> tuple[float, Floats, Float
         clipped: whether ramps have two finite ends (else one is at infinity).
     """
     F, last = line.F, len(line.x) - 1
+    if not last:  # one point sees constants only
+        return 0.0, line.x, np.array([np.inf])
     # Beyond the samples F stays as it is: the first and the last stand for ∓∞.
     if clipped:
         s, t = (part.reshape(-1) for part in np.meshgrid(peaks(F, most), peaks(-F, most)))

@@ -128,6 +128,8 @@ def cost(line: Line) -> float:
 def _equal(line: Line, most: int) -> tuple[Floats, Floats]:
     """Return the best of |||x − a| − c| − c|: kinks a, a ± c, a ± 2c, two of them at samples."""
     x, members = line.x, []
+    if len(x) < 2:
+        return np.zeros(0), np.zeros((0, 3))
     i, j = np.triu_indices(len(x), 1)
     for one in range(-2, 3):
         for other in range(one + 1, 3):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from landscape.dictionary import Lasso
     from landscape.programs import Floats
 
-VERSION = 2
+VERSION = 3
 ENTERING = 8
 """Most columns that enter at a time."""
 ALIKE = 0.999
@@ -62,10 +62,12 @@ def minimise(
     loss, y, A = program.loss, program.y, program.atoms.values
     theta, constant = program.zero() if start is None else start
     z, c = theta[:, 0].copy(), np.array(constant, dtype=np.float64)
-    best, steps = None, 0
+    best, steps, above = None, 0, False
     for _ in range(NEWTON):
         fit = A @ z + program.free @ c
-        slope, weights = loss.gradient(fit, y), loss.curvature(fit, y)
+        slope = loss.gradient(fit, y)
+        # Where Newton's model leads too far (every loss a line) parabolas from above do not.
+        weights = (loss.majorant if above else loss.curvature)(fit, y)
         # A curvature of zero (Huber's ends) leaves the model flat: a little keeps it solvable.
         root = np.sqrt(np.maximum(weights, 1e-9 * max(1e-12, float(weights.max(initial=0.0)))))
         # Of a quadratic loss the model is the loss itself, whatever the point.
@@ -78,8 +80,12 @@ def minimise(
         z, c, value = _along(program, (z, c), (new, free), before)
         found = _optimum(program, z, c, root * model.nu)
         best = found if best is None or found.gap < best.gap else best
-        if best.gap <= tolerance or before - value <= 1e-15 * abs(value):
+        still = before - value <= 1e-15 * abs(value)
+        if best.gap <= tolerance or (still and above):
             break
+        if still and np.array_equal(weights, loss.majorant(fit, y)):
+            break
+        above = not above and (still or z is not new)
     assert best is not None
     status = f"Active set ({steps} steps) to {best.gap:.1e}."
     if best.gap > tolerance and throw:
