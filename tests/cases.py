@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi, sqrt
+from typing import Literal
 
 import numpy as np
 
 from landscape.architectures import (
     Architecture,
+    DeepNarrow,
     DeepThreshold,
     GatedReLU,
+    ParallelDeep,
+    ParallelThreeLayer,
     Polynomial,
     StandardDeep,
     Threshold,
@@ -83,6 +87,18 @@ CASES = [
     Case("6-gon", kgon(6), _symmetric_value(6, 2.0), "max_u Σ(x·u)_+ = 2"),
     Case("one-sample", _one_sample(1.0, 2.0, 0.5, TwoLayer()), 0.875, "soft threshold"),
     Case("one-negative", _one_sample(2.0, -2.0, 0.5, TwoLayer()), 0.46875, "soft threshold"),
+    Case(
+        "one-sample-abs",
+        _one_sample(1.0, 2.0, 0.5, TwoLayer(activation="abs")),
+        0.875,
+        "soft threshold",
+    ),
+    Case(
+        "one-sample-skip",
+        _one_sample(1.0, 2.0, 0.5, TwoLayer(skip="penalised")),
+        0.875,
+        "soft threshold",
+    ),
     Case("zero-network", kgon(4, beta=2.0), 2.0, "β ≥ β_max = √2"),
     Case("eye", _orthogonal(TwoLayer()), _relu_eye(Y_EYE, 0.1), "signs of y decouple"),
     Case("gated-3-gon", kgon(3, architecture=GatedReLU()), _three_gon_gated(), "steepest sum 1"),
@@ -119,8 +135,58 @@ CASES = [
 
 IDS = [case.name for case in CASES]
 
+# With several outputs on X = I the pattern that is on everywhere prices highest, and its norm of Y
+# is thresholded: its singular values, or the lengths of its columns.
+Y_OUTPUTS = np.array([[1.0, 0.5], [-2.0, 1.0], [0.05, 0.3]])
+
+
+def _two_outputs(outputs: Literal["nuclear", "per_class"], sizes: np.ndarray) -> Case:
+    problem = Problem(np.eye(3), Y_OUTPUTS, 0.1, architecture=GatedReLU(outputs=outputs))
+    optimum = float((0.1 * sizes - 0.1**2 / 2).sum())
+    return Case(f"gated-eye-{outputs}", problem, optimum, "all open: one norm of Y")
+
+
+OUTPUT_CASES = [
+    _two_outputs("nuclear", np.linalg.svd(Y_OUTPUTS, compute_uv=False)),
+    _two_outputs("per_class", np.linalg.norm(Y_OUTPUTS, axis=0)),
+]
+
 # Architectures whose units are priced by an oracle; they have no patterns to enumerate.
 UNIT_CASES = [
+    # A line through both samples costs its slope (any deeper unit bends between them for nothing).
+    *(
+        Case(
+            f"deep-narrow-{depth}-{activation}",
+            Problem(
+                np.array([[-1.0], [1.0]]),
+                np.array([0.0, 2.0]),
+                0.1,
+                architecture=DeepNarrow(depth, activation),
+            ),
+            0.1 - 0.0025,
+            "slope 1 shrunk by β/2",
+        )
+        for depth, activation in ((2, "relu"), (3, "relu"), (2, "abs"), (3, "abs"))
+    ),
+    # m equal neurons put out √m |x| at size one by paths (m of them at every layer), else |x|.
+    Case(
+        "three-layer-path",
+        _one_sample(1.0, 2.0, 0.5, ParallelThreeLayer()),
+        0.5 * 2.0 / sqrt(2) - 0.5 * (0.5 / sqrt(2)) ** 2,
+        "soft threshold at β/√2",
+    ),
+    Case(
+        "three-layer-cubic",
+        _one_sample(1.0, 2.0, 0.5, ParallelThreeLayer(regulariser="cubic")),
+        0.5 * 2.0 - 0.5 * 0.5**2,
+        "soft threshold",
+    ),
+    Case(
+        "four-layer-path",
+        _one_sample(1.0, 2.0, 0.5, ParallelDeep(depth=4)),
+        0.5 * 2.0 / 2 - 0.5 * (0.5 / 2) ** 2,
+        "soft threshold at β/2",
+    ),
     # Fits are Σ α_j u_j u_jᵀ on the diagonal, and the penalty is the trace norm: y is thresholded.
     Case(
         "polynomial-eye",

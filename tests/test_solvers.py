@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import CASES, IDS, planted
+from cases import CASES, IDS, OUTPUT_CASES, UNIT_CASES, planted
 
-from landscape import arrangements
+from landscape import architectures, arrangements
 from landscape.architectures import GatedReLU, TwoLayer
 from landscape.bounds import EXACT, GIVEN
 from landscape.errors import BadInput, NotConverged
 from landscape.problem import Problem
 from landscape.solvers import Solution, reference, solve
 
+EVERY = [*CASES, *OUTPUT_CASES, *UNIT_CASES]
 
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+
+@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
 def test_optimum_of_all_patterns_is_the_closed_form(case):
     solution = solve(case.problem, tolerance=1e-6)
     scale = max(case.optimum, 0.1)
@@ -37,6 +39,11 @@ def test_primal_dual_and_network_agree_on_every_pattern(case):
     np.testing.assert_allclose(primal.nu, nu, atol=1e-4)
     solution = solve(case.problem, every, tolerance=1e-6)
     assert abs(float(case.problem.objective(solution.network())) - case.optimum) <= 1e-6 * scale
+
+
+def test_every_architecture_has_a_case():
+    kinds = {type(case.problem.architecture) for case in EVERY}
+    assert kinds == set(architectures.NAMES.values())
 
 
 @pytest.mark.parametrize(("n", "optimum"), [(50, 5.5696587), (100, 5.5043265)])

@@ -42,7 +42,7 @@ def one(problem, width=5, seed=0):
 
 def test_two_layers_are_the_two_layer_architecture():
     for bias in ("none", "penalised"):
-        deep = random_problem(StandardDeep(2, bias=bias), n=6)
+        deep = random_problem(StandardDeep(2, bias=bias), n=5)
         plain = deep.replace(architecture=TwoLayer(bias=bias))
         a, b = solve(deep), solve(plain)
         assert a.objective == pytest.approx(b.objective, rel=1e-9)
@@ -71,15 +71,15 @@ def test_lift_then_lower_keeps_the_fit_and_never_raises_the_objective(architectu
 
 
 def test_trained_networks_never_go_below_the_bound():
-    """Twenty instances; of three, solve sharpens the bound."""
+    """Of two instances, solve sharpens the bound."""
     gaps = []
-    for seed in range(20):
+    for seed in range(8):
         problem = random_problem(DEEP[seed % 4], seed, n=7)
         runs = train(problem, width=6, seeds=range(4), steps=100, learning_rate=0.03)
         certificate = certify(problem, runs.best)
         assert certificate.scope == RELAXED
         assert 0 <= certificate.dual <= runs.objectives.min()
-        if seed % 7 != 3:
+        if seed not in (3, 4):
             continue
         solution = solve(problem, start=runs)
         assert certificate.dual * (1 - 1e-9) <= solution.certificate.dual <= solution.objective
@@ -187,7 +187,7 @@ def test_training_reaches_the_closed_forms_and_no_further(data, regulariser):
     y = np.random.default_rng(4).standard_normal(len(X))
     problem = Problem(X, y, 0.05, architecture=StandardDeep(3, regulariser=regulariser))
     least = optimum(problem)
-    runs = train(problem, width=4, seeds=range(8), steps=200, learning_rate=0.03)
+    runs = train(problem, width=4, seeds=range(4), steps=200, learning_rate=0.03)
     runs = train(problem, start=runs.parameters, steps=60, optimizer="lbfgs")
     assert runs.objectives.min() >= least * (1 - 1e-9)
     assert runs.objectives.min() == pytest.approx(least, rel=1e-5)

@@ -154,7 +154,7 @@ def test_every_unit_belongs_to_a_listed_group(depth, n):
 @pytest.mark.parametrize("architecture", [*THREE, ParallelDeep(depth=4)], ids=str)
 def test_no_unit_prices_above_the_oracle_listed_or_bounded(architecture):
     small = architecture.depth == 4
-    problem = instance_of(architecture, 5, n=4 if small else 6)
+    problem = instance_of(architecture, 5, n=4 if small else 5)
     if small:
         problem = problem.replace(X=problem.X[:, :1])
     rng = np.random.default_rng(0)
@@ -162,7 +162,7 @@ def test_no_unit_prices_above_the_oracle_listed_or_bounded(architecture):
     assert isinstance(listed, TreeOracle)
     assert listed.every is not None
     assert bounded.every is None
-    for _ in range(4):
+    for _ in range(2):
         nu = rng.standard_normal(len(problem.y))
         exact, above = listed(nu), bounded(nu)
         assert exact.exact
@@ -183,7 +183,7 @@ def test_no_unit_prices_above_the_oracle_listed_or_bounded(architecture):
 
 @pytest.mark.parametrize("architecture", THREE, ids=LABELS[:2])
 def test_beyond_lists_a_search_says_what_it_is(architecture):
-    problem = instance_of(architecture, 6, n=9)
+    problem = instance_of(architecture, 6, n=6)
     exact = solve(problem, tolerance=1e-7)
     searched = solve(problem, tolerance=1e-6, limit=100)
     assert searched.certificate.scope == SEARCH
@@ -199,7 +199,7 @@ def test_beyond_lists_a_search_says_what_it_is(architecture):
 def test_trained_networks_stay_above_and_come_close(architecture):
     problem = instance(architecture, 2, n=6)
     solution = solve(problem, tolerance=1e-8)
-    runs = train(problem, width=10, seeds=range(2), steps=300, learning_rate=0.02)
+    runs = train(problem, width=10, seeds=range(2), steps=200, learning_rate=0.02)
     assert runs.objectives.min() >= solution.certificate.dual
     assert runs.objectives.min() <= 1.3 * solution.objective
     zero = {k: torch.zeros_like(v[0]).requires_grad_() for k, v in runs.parameters.items()}

@@ -22,13 +22,18 @@ LEAKS = {"relu": 0.0, "leaky_relu": SLOPE, "abs": -1.0}
 BIASES, SKIPS = ("none", "penalised", "free"), ("none", "free", "penalised")
 ALL = list(itertools.product(LEAKS, BIASES, SKIPS))
 NAMES = ["-".join(one) for one in ALL]
+LATIN = [  # every pair of two choices once
+    (activation, bias, SKIPS[(i + j) % 3])
+    for i, activation in enumerate(LEAKS)
+    for j, bias in enumerate(BIASES)
+]
 
 
 def architecture(activation, bias, skip):
     return TwoLayer(activation=activation, bias=bias, skip=skip, slope=SLOPE)
 
 
-def instance(activation, bias, skip, seed=1, loss="squared", share=0.03, n=10):
+def instance(activation, bias, skip, seed=1, loss="squared", share=0.03, n=8):
     """Targets of both signs that no linear function fits; β a share of β_max."""
     rng = np.random.default_rng(seed)
     angles = 2 * np.pi * (np.arange(n) + 0.5 * rng.random(n)) / n
@@ -110,14 +115,15 @@ def objective_of(problem, network, activation, bias, skip):
     return loss + problem.beta * 0.5 * squares
 
 
-@pytest.mark.parametrize(("activation", "bias", "skip"), ALL, ids=NAMES)
+@pytest.mark.parametrize(
+    ("activation", "bias", "skip"), LATIN, ids=["-".join(one) for one in LATIN]
+)
 def test_optimum_dual_and_mapped_network_agree_with_the_program_written_out(activation, bias, skip):
-    loss = "logistic" if ALL.index((activation, bias, skip)) % 4 == 1 else "squared"
+    place = LATIN.index((activation, bias, skip))
+    loss = "logistic" if place % 4 == 1 else "squared"
     problem = instance(activation, bias, skip, loss=loss)
     solution = solve(problem)
-    primal, dual = written_out(
-        problem, activation, bias, skip, ALL.index((activation, bias, skip)) % 4 < 2
-    )
+    primal, dual = written_out(problem, activation, bias, skip, place % 4 < 2)
     assert solution.objective == pytest.approx(primal, rel=1e-6)
     assert dual == pytest.approx(primal, rel=1e-6)
     assert solution.certificate.scope == EXACT
@@ -132,12 +138,12 @@ def test_optimum_dual_and_mapped_network_agree_with_the_program_written_out(acti
 
 @pytest.mark.parametrize(
     ("activation", "bias", "skip"),
-    [("leaky_relu", "none", "none"), ("abs", "none", "penalised"), ("relu", "none", "free")],
+    [("leaky_relu", "none", "penalised"), ("abs", "none", "free")],
 )
 def test_trained_networks_never_go_below_the_optimum_and_reach_it(activation, bias, skip):
     problem = instance(activation, bias, skip)
     optimum = solve(problem).certificate.dual
-    runs = train(problem, width=30, seeds=range(3), optimizer="lbfgs", steps=200)
+    runs = train(problem, width=30, seeds=range(2), optimizer="lbfgs", steps=200)
     assert runs.objectives.min() >= optimum * (1 - 1e-9)
     assert runs.objectives.min() <= optimum * (1 + 5e-3)
 
@@ -164,7 +170,7 @@ def test_lift_then_lower_keeps_the_fit_and_never_raises_the_objective(activation
         assert float(own.penalty(again)) <= float(own.penalty(parameters)) * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("bias", BIASES)
+@pytest.mark.parametrize("bias", ["penalised"])
 def test_behind_a_free_skip_connection_all_activations_are_one_up_to_scale(bias):
     problem = instance("relu", bias, "free")
     values = []
@@ -187,10 +193,11 @@ def test_skip_connections_are_ordered():
 
 def test_the_absolute_value_does_not_see_mirrored_samples():
     problem = instance("abs", "none", "none")
-    mirrored = problem.replace(X=problem.X * np.resize([1.0, -1.0], (10, 1)))
-    assert solve(mirrored).objective == pytest.approx(solve(problem).objective, rel=1e-8)
+    mirrored = problem.replace(X=problem.X * np.resize([1.0, -1.0], (8, 1)))
+    optimum = solve(problem).objective
+    assert solve(mirrored).objective == pytest.approx(optimum, rel=1e-8)
     ramp = problem.replace(architecture=TwoLayer())
-    assert solve(ramp).objective != pytest.approx(solve(problem).objective, rel=1e-2)
+    assert solve(ramp).objective != pytest.approx(optimum, rel=1e-2)
 
 
 def test_no_function_is_counted_twice():
@@ -214,8 +221,10 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize("skip", ["free", "penalised"])
+@pytest.mark.parametrize(
+    ("kind", "skip"),
+    [(kind, SKIPS[1 + place // 2 % 2]) for place, kind in enumerate(ROWS)],
+)
 def test_degenerate_samples_are_certified(kind, skip):
     rng = np.random.default_rng(2)
     X = ROWS[kind](rng)
@@ -262,7 +271,7 @@ def test_no_unit_prices_above_the_bound_and_one_attains_it(activation, bias, ski
 
 @pytest.mark.parametrize(
     ("loss", "skip"),
-    [("huber", "none"), ("huber", "free"), ("logistic", "free"), ("hinge", "penalised")],
+    [("huber", "none"), ("logistic", "free"), ("hinge", "penalised")],
 )
 def test_any_dual_point_gives_a_bound_and_the_optimum_sharp_ones(loss, skip):
     problem = instance("leaky_relu", "none", skip, loss="logistic")
@@ -303,7 +312,7 @@ def test_clarke_residuals_take_slopes_between_both_sides_of_a_kink(activation):
     assert own.stationarity(problem, parameters, -nu)[1][0] > 0
 
 
-@pytest.mark.parametrize("skip", SKIPS)
+@pytest.mark.parametrize("skip", SKIPS[::2])
 def test_optima_are_judged_global_and_others_not(skip):
     problem = instance("abs", "penalised", skip)
     solution = solve(problem, tolerance=1e-9)
