@@ -20,8 +20,8 @@ from analyses import sweep
 from landscape import figures, solve, train
 from landscape.bounds import EXACT, SEARCH
 from landscape.problem import Problem
-from landscape.solvers import generation, restricted, units
-from landscape.theory import VERSION, Exactness, exactness, instance
+from landscape.solvers import Solution, generation, restricted, units
+from landscape.theory import EFFORT, TOLERANCE, VERSION, Exactness, exactness, instance
 from landscape.training import batched
 
 VERSIONS = {
@@ -70,7 +70,9 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         problem, cfg.width, range(cfg.seeds), "adam", cfg.steps, learning_rate=0.01, throw=False
     )
     between = time.perf_counter()
-    solution = sweep.optimum(problem, runs, tolerance=cfg.solver.tolerance, limit=cfg.solver.cones)
+    solution = sweep.optimum(
+        problem, runs, tolerance=cfg.solver.tolerance, limit=cfg.solver.cones, rounds=cfg.rounds
+    )
     ended = time.perf_counter()
     certificate = solution.certificate
     bound = certificate.relaxed if certificate.scope == SEARCH else certificate.dual
@@ -119,26 +121,26 @@ def _instances(problem: Problem, cfg: Any) -> tuple[list[Exactness], int]:
         if len(checked) == cfg.instances:
             break
         one = instance(architecture, seed, n=cfg.n, d=cfg.d)
-        if not _interesting(one):
+        solution = None  # of layers there is no program before networks are trained
+        if not architecture.layered:
+            solution = solve(one, tolerance=TOLERANCE, limit=EFFORT, throw=False)
+        if solution is not None and not _interesting(solution):
             passed += 1
             continue
         trained = len(checked) < cfg.trained or architecture.layered
         seeds = range(cfg.trained_seeds if trained else 0)
         checked.append(
             exactness(
-                one, width=cfg.instance_width, seeds=seeds, steps=cfg.instance_steps,
-                starts=cfg.starts, seed=seed,
+                one, solution, width=cfg.instance_width, seeds=seeds, steps=cfg.instance_steps,
+                starts=cfg.starts, draws=cfg.draws, seed=seed,
             )
         )  # fmt: skip
     return checked, passed
 
 
-def _interesting(problem: Problem) -> bool:
-    """Return whether the optimum has enough units, and both signs where they can occur."""
-    architecture = problem.architecture
-    if architecture.layered:  # there is no program before networks are trained
-        return True
-    solution = solve(problem, tolerance=1e-6, throw=False)
+def _interesting(solution: Solution) -> bool:
+    """Return whether an optimum has enough units, and both signs where they can occur."""
+    architecture = solution.problem.architecture
     weights = architecture.lower(solution.point)["output"].detach().numpy()
     both = architecture.one_sign or ((weights > 0).any() and (weights < 0).any())
     return solution.active >= FEWEST and bool(both)

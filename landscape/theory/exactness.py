@@ -32,10 +32,13 @@ from landscape.training import polish, train
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Architecture, Floats, Parameters
+    from landscape.solvers import Solution
 
 SHARE = 0.05
 """β of an instance over its β_max."""
 EFFORT = 100_000
+TOLERANCE = 1e-8
+"""Relative gap to which instances are solved."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def instance(
 
 def exactness(
     problem: Problem,
+    solution: Solution | None = None,
     *,
     width: int = 16,
     seeds: Sequence[int] = range(8),
@@ -112,6 +116,7 @@ def exactness(
 
     Args:
         problem: best tiny; its architecture is what is judged.
+        solution: of the problem, to 1e-8, if it is known.
         width: of trained networks.
         seeds: of training; none leaves ``trained`` NaN.
         steps: of Adam, before polishing.
@@ -123,7 +128,8 @@ def exactness(
     if len(seeds):
         runs = polish(problem, train(problem, width, seeds, "adam", steps, learning_rate=0.02))
     start = runs if problem.architecture.layered else None  # its program is over their features
-    solution = solve(problem, start=start, tolerance=1e-8, limit=EFFORT, throw=False)
+    if solution is None:
+        solution = solve(problem, start=start, tolerance=TOLERANCE, limit=EFFORT, throw=False)
     certificate, point = solution.certificate, solution.point
     optimum, size = solution.objective, max(abs(solution.objective), 1e-300)
     first = reference.solve_primal(point.program, throw=False).value + point.program.offset
