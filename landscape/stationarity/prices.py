@@ -58,18 +58,23 @@ class Prices:
         if self.every.enumerated:
             bound = self.every(nu)
             return bound.ratio, self._better(bound)
+        if self.every.oracle is not None:
+            bound, priced = self.every.priced(nu, beta)
+            some = self.problem.architecture.program(self.problem, priced.units)
+            exact = bound.scope == EXACT
+            price = bound.ratio if exact else largest_price(some, nu)[0] / beta
+            return price, self._better(bound)
         # With a floor at hand, how far a price lies above β matters only roughly.
         accuracy = 1e-9 if self.floor is None else ROUGH
         bound, found = self.every.searched(nu, beta, accuracy)
         price = 0.0 if found is None else found.attained / beta
+        if self.every.linear.atoms.size:
+            price = max(price, largest_price(self.every.linear, nu)[0] / beta)
         if bound.scope != EXACT:
             for side in (1.0, -1.0):
                 _, largest = self._climbed(side * nu, point)
                 price = max(price, largest / beta)
         return price, self._better(bound)
-
-        if self.every.linear.atoms.size:
-            price = max(price, largest_price(self.every.linear, nu)[0] / beta)
 
     def best_neuron(self, point: ConvexPoint, nu: Floats) -> tuple[float, Floats, float] | None:
         """Return price, unit direction and sign of the best neuron found above β, or None."""
