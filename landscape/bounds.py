@@ -305,21 +305,25 @@ def refit_free(program: Program, fit: Floats, constant: Floats) -> Floats:
         one = [replace(program, y=column) for column in y.T]
         found = [refit_free(p, f, c) for p, f, c in zip(one, fit.T, constant.T, strict=True)]
         return np.stack(found, axis=1)
-    value = float(loss.value(fit + A @ constant, y))
+    value, above = float(loss.value(fit + A @ constant, y)), False
     for _ in range(50):
         current = fit + A @ constant
         slope = A.T @ loss.gradient(current, y)
-        hessian = A.T @ (loss.curvature(current, y)[:, None] * A)
+        # Where there is no curvature (every loss a line) a parabola from above takes its place.
+        weights = (loss.majorant if above else loss.curvature)(current, y)
+        hessian = A.T @ (weights[:, None] * A)
         step = -np.linalg.lstsq(hessian + 1e-14 * np.trace(hessian) * np.eye(len(slope)), slope)[0]
         length = 1.0
         while length > 1e-12:
             trial = float(loss.value(current + A @ (length * step), y))
             if trial < value:
+                constant, value = constant + length * step, trial
                 break
             length /= 2
         else:
-            return constant
-        constant, value = constant + length * step, trial
+            if above or np.array_equal(weights, loss.majorant(current, y)):
+                return constant
+        above = not above and length < 1.0
     return constant
 
 

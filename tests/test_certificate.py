@@ -221,6 +221,14 @@ def test_stationarity_is_relative_to_beta_so_tiny_neurons_count():
     assert certify(problem, Network(problem.architecture, unbalanced)).balance > 0.9
 
 
+@pytest.mark.parametrize(("second", "value"), [(10.5, 0.5), (13.0, 2.0)])
+def test_beta_max_of_huber_losses_far_from_zero(second, value):
+    """At 0 the loss is a line in the free constant; at its best ν = ∓value/2 on x = ∓1."""
+    X, y = np.array([[-1.0], [1.0]]), np.array([10.0, second])
+    problem = Problem(X, y, 0.1, loss="huber", architecture=TwoLayer("free"))
+    assert beta_max(problem) == pytest.approx(value, rel=1e-9)
+
+
 @pytest.mark.parametrize(("k", "value"), [(3, 1.0), (4, np.sqrt(2)), (6, 2.0)])
 def test_beta_max_is_where_the_zero_network_becomes_optimal(k, value):
     assert value <= beta_max(kgon(k)) <= value * (1 + 1e-9)
