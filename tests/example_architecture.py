@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from landscape.architectures.parallel import Parallel
-from landscape.architectures.two_layer import seeded_normal, with_ones
+from landscape.architectures.rows import seeded_normal, with_ones
 from landscape.dictionary import Priced
 
 

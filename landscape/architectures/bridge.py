@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from landscape.architectures.activations import activated_array
+from landscape.architectures.activations import activated, activated_array
 from landscape.architectures.base import ConvexPoint
 from landscape.arrangements import Arrangements
+from landscape.clarke import residuals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,6 +88,66 @@ def lower(architecture: TwoLayer, point: ConvexPoint) -> Parameters:
         parameters["skip"] = torch.as_tensor(linear / (root or 1.0))
         parameters["skip_output"] = torch.tensor(root, dtype=torch.float64)
     return parameters
+
+
+def balanced(
+    architecture: TwoLayer, problem: Problem, parameters: Parameters
+) -> tuple[Parameters, torch.Tensor]:
+    """Rescale every neuron of one network until ‖w‖ = |a|: outputs stay, the penalty is least.
+
+    Neurons that do nothing vanish; behind a free bias those of w = 0 are constants, which the
+    output bias takes over.
+
+    Returns:
+        The parameters, neurons in their places, and log(|a_j|/‖w_j‖)/2 of every neuron (m,).
+    """
+    hidden, output = parameters["hidden"], parameters["output"]
+    lengths = architecture.sizes(problem, hidden)
+    alive = (lengths > 0) & (output != 0)
+    rates = torch.zeros_like(output)
+    rates[alive] = 0.5 * (output[alive].abs() / lengths[alive]).log()
+    factor = rates.exp()
+    end = {"hidden": hidden * factor[:, None], "output": output / factor}
+    end["hidden"][output == 0], end["output"][~alive] = 0.0, 0.0
+    if "constant" in parameters:
+        flat = (lengths == 0) & (output != 0)
+        constants = (activated(hidden[flat, -1], architecture.leak) * output[flat]).sum()
+        end["constant"] = parameters["constant"] + constants
+    if architecture.skip == "free":
+        end["skip"] = parameters["skip"]
+    elif architecture.skip == "penalised":
+        product = parameters["skip"] * parameters["skip_output"]
+        root = product.norm().sqrt()
+        end["skip"] = product / root if root > 0 else product
+        end["skip_output"] = root
+    return end, rates
+
+
+def stationarity(
+    architecture: TwoLayer, problem: Problem, parameters: Parameters, nu: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return Clarke residuals (of ξ too), wrong-signed ties and imbalances of the neurons."""
+    hidden, output = array(parameters["hidden"]), array(parameters["output"])
+    penalised, beta = architecture.penalised(problem), problem.beta
+    lengths, sizes = np.linalg.norm(hidden[:, penalised], axis=1), np.abs(output)
+    both = (lengths > 0) & (sizes > 0)
+    rows, weights = architecture.ramps(problem, nu)
+    clarke, wrong = residuals(rows, penalised, hidden[both], np.sign(output[both]), weights, beta)
+    if architecture.bias == "free":
+        clarke = np.append(clarke, abs(float(nu.sum())) / beta)
+    if architecture.skip != "none":
+        skip = array(parameters["skip"])
+        pull = problem.design[:, : len(skip)].T @ nu
+        length = float(np.linalg.norm(skip))
+        if architecture.skip == "penalised":
+            through = float(parameters["skip_output"])
+            lengths, sizes = np.append(lengths, length), np.append(sizes, abs(through))
+            # Like a neuron, the linear one says nothing where it is zero.
+            pull = np.sign(through) * pull - beta * skip / length if length * through else 0.0
+        clarke = np.append(clarke, np.linalg.norm(pull) / beta)
+    there = np.maximum(lengths, sizes) > 0
+    balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
+    return clarke, wrong, balance
 
 
 def turned(design: Floats, directions: Floats) -> Floats:

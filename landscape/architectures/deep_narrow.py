@@ -37,7 +37,7 @@ import numpy as np
 import torch
 
 from landscape.architectures.parallel import Parallel, constants, distinct
-from landscape.architectures.two_layer import check_bias_column, seeded_normal
+from landscape.architectures.rows import check_bias_column, seeded_normal
 from landscape.arrangements import mirrors
 from landscape.arrangements.lines import Line, peaks, steepest
 from landscape.dictionary import Oracle, Priced

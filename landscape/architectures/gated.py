@@ -27,18 +27,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
+from landscape.architectures import gated_outputs
 from landscape.architectures.base import Architecture, ConvexPoint
-from landscape.architectures.two_layer import (
+from landscape.architectures.modules import read_own
+from landscape.architectures.rows import (
     BIASES,
     check_bias_column,
     check_scalar_output,
     seeded_normal,
-    with_ones,
+    with_bias,
 )
 from landscape.arrangements import Arrangements
 from landscape.errors import BadInput, unknown
@@ -46,13 +48,10 @@ from landscape.programs import Euclidean, MaskedAtoms, Nuclear, PerClass, Progra
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
-    from landscape.network import Network
     from landscape.problem import Problem
 
 
 OUTPUTS = ("one", "nuclear", "per_class")
-NOISE = 16 * float(np.finfo(np.float64).eps)
-"""Singular values up to this times max(p, c), relative to a block's largest, are rounding."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class GatedReLU(Architecture):
 
     def design(self, X: Floats) -> Floats:
         """Return what the gates see: X, or [X, 1] with a bias."""
-        return X if self.bias == "none" else with_ones(X)
+        return with_bias(self.bias, X)
 
     def _linear_design(self, problem: Problem) -> Floats:
         """What the weights see: the constants of "free" stand in the free block instead."""
@@ -208,7 +207,7 @@ class GatedReLU(Architecture):
         value, or for each column that is not zero.
         """
         if self.outputs != "one":
-            return self._lower_outputs(point)
+            return gated_outputs.lower(self, point)
         program = point.program
         theta = np.zeros((len(program.patterns), point.theta.shape[1]))
         theta[program.atoms.index] = point.theta
@@ -227,33 +226,6 @@ class GatedReLU(Architecture):
             parameters["constant"] = torch.as_tensor(point.constant[used])
         return parameters
 
-    def _lower_outputs(self, point: ConvexPoint) -> Parameters:
-        """Return the balanced network of blocks (p, c), a pattern's constants on its first."""
-        program = point.program
-        theta = np.zeros((len(program.patterns), *point.theta.shape[1:]))
-        theta[program.atoms.index] = point.theta
-        pattern, hidden, output, constant = [], [], [], []
-        for i in range(len(theta)):
-            block: Floats = theta[i]
-            left, right = _factors(block, self.outputs)
-            if self.bias == "free" and not len(left) and point.constant[i].any():
-                left, right = np.zeros((1, len(block))), np.zeros((1, block.shape[1]))
-            pattern += [i] * len(left)
-            hidden.append(left)
-            output.append(right)
-            if self.bias == "free":
-                constants = np.zeros(right.shape)
-                constants[:1] = point.constant[i]
-                constant.append(constants)
-        parameters = {
-            "gate": torch.as_tensor(program.patterns.gates[pattern]),
-            "hidden": torch.as_tensor(np.concatenate(hidden)),
-            "output": torch.as_tensor(np.concatenate(output)),
-        }
-        if self.bias == "free":
-            parameters["constant"] = torch.as_tensor(np.concatenate(constant))
-        return parameters
-
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:
@@ -268,47 +240,14 @@ class GatedReLU(Architecture):
         masks = self.gates(parameters)[both] @ problem.design.T >= 0
         if self.outputs != "one":
             w, a = hidden[both] / lengths[both, None], output[both] / sizes[both, None]
-            lacking = self._lacking(self._linear_design(problem), masks, w, a, nu / problem.beta)
+            lacking = gated_outputs.lacking(
+                self, self._linear_design(problem), masks, w, a, nu / problem.beta
+            )
             return lacking, np.zeros(both.sum()), balance
         pull = np.sign(output[both])[:, None] * ((masks * nu) @ self._linear_design(problem))
         pull -= problem.beta * hidden[both] / lengths[both, None]
         return np.linalg.norm(pull, axis=1) / problem.beta, np.zeros(both.sum()), balance
 
-    def _lacking(
-        self, design: Floats, masks: np.ndarray, w: Floats, a: Floats, nu: Floats
-    ) -> Floats:
-        """Return how far neurons of unit w (m, p), a (m, c) are from stationary, ν over β.
-
-        XᵀDνa = w, and νᵀDXw is a subgradient of ‖·‖ at a.
-        """
-        inward = (masks * (a @ nu.T)) @ design
-        outward = (masks * (w @ design.T)) @ nu  # (m, c)
-        wanted = a
-        if self.outputs == "per_class":
-            wanted = np.where(a != 0, np.sign(a), outward.clip(-1.0, 1.0))
-        parts = np.linalg.norm(inward - w, axis=1), np.linalg.norm(outward - wanted, axis=1)
-        return np.maximum(*parts)
-
     def read(self, module: torch.nn.Module) -> Parameters:
         """Return the parameters of our own `Network`."""
-        if getattr(module, "architecture", None) != self:
-            raise BadInput(
-                f"network is {type(module).__name__}: architecture {self.label} reads its own "
-                "networks (landscape.network.Network)."
-            )
-        return cast("Network", module).values
-
-
-def _factors(block: Floats, outputs: str) -> tuple[Floats, Floats]:
-    """Return balanced w (r, p) and a (r, c) with Σ w aᵀ = V (p, c) at the least penalty."""
-    if outputs == "per_class":
-        sizes = np.linalg.norm(block, axis=0)
-        used = np.flatnonzero(sizes)
-        left = block.T[used] / sizes[used, None]
-        right = np.eye(block.shape[1])[used]
-    else:
-        U, sizes, right = np.linalg.svd(block, full_matrices=False)
-        used = np.flatnonzero(sizes > NOISE * max(block.shape) * sizes.max(initial=0.0))
-        left, right = U.T[used], right[used]
-    scale = np.sqrt(sizes[used])[:, None]
-    return scale * left, scale * right
+        return read_own(self, module)

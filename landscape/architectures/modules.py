@@ -1,4 +1,4 @@
-"""A user's own ``torch.nn.Sequential`` as parameters of a two-layer architecture."""
+"""Networks of ours, and a user's own ``torch.nn.Sequential``, as parameters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,24 @@ import torch
 from landscape.errors import BadInput
 
 if TYPE_CHECKING:
-    from landscape.architectures.base import Parameters
+    from landscape.architectures.base import Architecture, Parameters
+    from landscape.architectures.standard_deep import StandardDeep
     from landscape.architectures.two_layer import TwoLayer
+    from landscape.network import Network
+
+
+def read_own(architecture: Architecture, module: torch.nn.Module) -> Parameters:
+    """Return the parameters of a `Network` of this architecture.
+
+    Raises:
+        BadInput: for any other module.
+    """
+    if getattr(module, "architecture", None) != architecture:
+        raise BadInput(
+            f"network is {type(module).__name__}: architecture {architecture.label} reads its own "
+            "networks (landscape.network.Network)."
+        )
+    return cast("Network", module).values
 
 
 def read_sequential(architecture: TwoLayer, module: torch.nn.Module) -> Parameters:
@@ -57,6 +73,51 @@ def read_sequential(architecture: TwoLayer, module: torch.nn.Module) -> Paramete
     if bias == "free":
         parameters["constant"] = constant[0]
     return parameters
+
+
+def read_layers(architecture: StandardDeep, module: torch.nn.Module) -> Parameters:
+    """Return the parameters of Sequential(Linear, ReLU, …, Linear), layers padded to one width.
+
+    Raises:
+        BadInput: for another module, several outputs, or biases that the architecture has not.
+    """
+    own = getattr(module, "architecture", None)
+    parts = list(module.children()) if isinstance(module, torch.nn.Sequential) else []
+    kinds = [type(part) for part in parts]
+    wanted = [torch.nn.Linear, torch.nn.ReLU] * (architecture.depth - 1) + [torch.nn.Linear]
+    if own is not None or kinds != wanted:
+        found = own.label if own is not None else " → ".join(k.__name__ for k in kinds)
+        raise BadInput(
+            f"network is {found or type(module).__name__}: architecture {architecture.label} reads "
+            f"its own networks and Sequential of {architecture.depth} Linear with ReLU between."
+        )
+    return _padded(architecture, cast("list[torch.nn.Linear]", parts[::2]))
+
+
+def _padded(architecture: StandardDeep, layers: list[torch.nn.Linear]) -> Parameters:
+    """Return the parameters of linear layers, narrower ones padded by zero neurons."""
+    weights = [layer.weight.detach().double() for layer in layers]
+    shifts = [None if layer.bias is None else layer.bias.detach().double() for layer in layers]
+    late = any(b is not None and bool(b.any()) for b in shifts[1:])
+    if late or (architecture.bias == "none" and shifts[0] is not None and bool(shifts[0].any())):
+        raise BadInput(
+            f"network has biases that architecture {architecture.label} has not: with "
+            "bias='penalised' the first layer has them, the others never."
+        )
+    if len(weights[-1]) != 1:
+        raise BadInput(f"network has {len(weights[-1])} outputs: {architecture.name} has one.")
+    if architecture.bias != "none":
+        shift = torch.zeros(len(weights[0])).double() if shifts[0] is None else shifts[0]
+        weights[0] = torch.hstack([weights[0], shift[:, None]])
+    width = max(len(w) for w in weights[:-1])
+    hidden = torch.zeros(width, weights[0].shape[1]).double()
+    hidden[: len(weights[0])] = weights[0]
+    inner = torch.zeros(architecture.depth - 2, width, width).double()
+    for layer, w in enumerate(weights[1:-1]):
+        inner[layer, : w.shape[0], : w.shape[1]] = w
+    output = torch.zeros(width).double()
+    output[: weights[-1].shape[1]] = weights[-1][0]
+    return {"hidden": hidden, "inner": inner, "output": output}
 
 
 def _bias(layer: torch.nn.Linear) -> torch.Tensor:

@@ -21,7 +21,8 @@ import torch
 
 from landscape import dictionary
 from landscape.architectures.base import Architecture, ConvexPoint
-from landscape.architectures.two_layer import check_scalar_output
+from landscape.architectures.modules import read_own
+from landscape.architectures.rows import check_scalar_output
 from landscape.dictionary import Columns, Lasso
 from landscape.errors import BadInput
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from landscape.architectures.base import Floats, Parameters
     from landscape.arrangements import Arrangements
     from landscape.dictionary import Units
-    from landscape.network import Network
     from landscape.problem import Problem
 
 
@@ -153,12 +153,7 @@ class Parallel(Architecture):
 
     def read(self, module: torch.nn.Module) -> Parameters:
         """Return the parameters of our own `Network`."""
-        if getattr(module, "architecture", None) != self:
-            raise BadInput(
-                f"network is {type(module).__name__}: architecture {self.label} reads its own "
-                "networks (landscape.network.Network)."
-            )
-        return cast("Network", module).values
+        return read_own(self, module)
 
 
 def constants(seeds: Sequence[int]) -> torch.Tensor:

@@ -37,7 +37,7 @@ import torch
 
 from landscape import dictionary, semidefinite
 from landscape.architectures.parallel import Parallel
-from landscape.architectures.two_layer import seeded_normal
+from landscape.architectures.rows import seeded_normal
 from landscape.dictionary import Oracle, Priced
 from landscape.errors import BadInput
 

@@ -28,55 +28,37 @@ the training problem.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 
+from landscape.architectures import features
 from landscape.architectures.base import Architecture, ConvexPoint
-from landscape.architectures.two_layer import (
-    TwoLayer,
+from landscape.architectures.modules import read_layers
+from landscape.architectures.rows import (
     check_bias_column,
     check_scalar_output,
     seeded_normal,
-    with_ones,
+    with_bias,
 )
+from landscape.architectures.two_layer import TwoLayer
 from landscape.errors import BadInput, unknown, whole
 from landscape.pricing.layered import LayeredOracle
-from landscape.programs import Program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from landscape.architectures.base import Floats, Parameters
+    from landscape.architectures.features import OnFeatures
     from landscape.dictionary import Oracle, Units
     from landscape.network import Network
     from landscape.problem import Problem
+    from landscape.programs import Program
 
 BIASES = ("none", "penalised")
 REGULARISERS = ("decay", "power")
-LAST = TwoLayer()
-"""The last two layers on the features of the others."""
-
-
-@dataclass(frozen=True)
-class OnFeatures(Program):
-    """The program of the last two layers on the features of one network.
-
-    Attributes:
-        inner: the layers below, W_1 (m, p) and W_2 … W_{L−2} (L − 3, m, m).
-        offset: what the objective pays for them.
-    """
-
-    inner: tuple[torch.Tensor, torch.Tensor] = (torch.zeros(0), torch.zeros(0))
-    offset: float = 0.0
-
-    given: ClassVar[str] = "features"
-
-    def value(self, theta: Floats, constant: Floats) -> float:
-        """Return the objective of the network: loss, gauges, and the layers below."""
-        return super().value(theta, constant) + self.offset
 
 
 @dataclass(frozen=True)
@@ -129,7 +111,7 @@ class StandardDeep(Architecture):
 
     def design(self, X: Floats) -> Floats:
         """Return X, or [X, 1] with a bias."""
-        return X if self.bias == "none" else with_ones(X)
+        return with_bias(self.bias, X)
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0
@@ -149,10 +131,10 @@ class StandardDeep(Architecture):
 
     def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return outputs (…, n)."""
-        after = self._after(parameters, X, self.depth - 1)
+        after = self.after(parameters, X, self.depth - 1)
         return (after @ parameters["output"][..., None])[..., 0]
 
-    def _after(self, parameters: Parameters, X: torch.Tensor, layers: int) -> torch.Tensor:
+    def after(self, parameters: Parameters, X: torch.Tensor, layers: int) -> torch.Tensor:
         """Return what the neurons of a hidden layer put out, shape (…, n, m)."""
         hidden = parameters["hidden"]
         before = X @ hidden[..., : X.shape[1]].mT
@@ -191,26 +173,11 @@ class StandardDeep(Architecture):
 
         Its optimum plus `offset` is the least objective of networks with these features.
         """
-        with torch.no_grad():
-            after = self._after(parameters, torch.as_tensor(problem.X), self.depth - 2)
-            hidden, output = parameters["inner"][-1].detach(), parameters["output"].detach()
-            if self.regulariser == "power":  # unit features; equal norms cost least
-                scale = self.squares(parameters)[:-2].sqrt().prod()
-                after = after / torch.where(scale > 0, scale, 1.0)
-                share = (output.norm() / hidden.norm()).sqrt()
-                alive = bool(scale > 0) and bool(share > 0) and bool(torch.isfinite(share))
-                factor = scale.sqrt() if alive else 0.0 * scale
-                share = share if alive else torch.ones_like(scale)
-                hidden, output = factor * share * hidden, factor / share * output
-        features = after.numpy().copy()
-        features[np.abs(features).max(axis=1) < 1e-40] = 0.0  # squares would underflow
-        return problem.replace(X=features, architecture=LAST), {"hidden": hidden, "output": output}
+        return features.last_two(self, problem, parameters)
 
     def offset(self, problem: Problem, parameters: Parameters) -> float:
         """Return what the layers below the last two pay whatever these are."""
-        if self.regulariser == "power":
-            return 0.0
-        return 0.5 * problem.beta * float(self.squares(parameters)[:-2].sum().detach())
+        return features.offset(self, problem, parameters)
 
     def program(self, problem: Problem, patterns: Any, signs: Floats | None = None) -> Program:
         """Return the program over patterns; deeper, over those of a network (its parameters)."""
@@ -230,51 +197,26 @@ class StandardDeep(Architecture):
         if self.depth == 2:
             return super().own(problem, parameters)
         sub, last = self.last_two(problem, parameters)
-        return self.on_features(problem, parameters, LAST.own(sub, last))
+        return self.on_features(problem, parameters, features.LAST.own(sub, last))
 
     def on_features(self, problem: Problem, parameters: Parameters, program: Program) -> OnFeatures:
-        parts = {f.name: getattr(program, f.name) for f in fields(Program)}
-        inner = parameters["hidden"].detach(), parameters["inner"][:-1].detach()
-        return OnFeatures(**parts, inner=inner, offset=self.offset(problem, parameters))
+        """Return a program of the last two layers as that of the network with its features."""
+        return features.on_features(self, problem, parameters, program)
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return the convex point, of the sub-problem on its features if deeper than two layers."""
         if self.depth == 2:
             return self.two.lift(problem, parameters)
         sub, last = self.last_two(problem, parameters)
-        point = LAST.lift(sub, last)
+        point = features.LAST.lift(sub, last)
         return replace(point, program=self.on_features(problem, parameters, point.program))
 
     def lower(self, point: ConvexPoint) -> Parameters:
         """Return a network with the objective of a point; layers are padded to one width."""
-        last = LAST.lower(point)
         if self.depth == 2:
             return self.two.lower(point)
-        return self.assembled(cast("OnFeatures", point.program).inner, last)
-
-    def assembled(self, inner: tuple[torch.Tensor, torch.Tensor], last: Parameters) -> Parameters:
-        """Return the network of layers below and two last ones on their features.
-
-        "power": all layers get one norm, t^{1/L} for last layers of size t on unit features.
-        """
-        first, middle = inner
-        hidden, output = last["hidden"], last["output"]
-        if self.regulariser == "power":
-            t = (hidden.norm() * output.norm()) ** (1.0 / self.depth)
-            first, hidden, output = (
-                t * v / v.norm().clamp_min(1e-300) for v in (first, hidden, output)
-            )
-            sizes = middle.flatten(1).norm(dim=1).clamp_min(1e-300)
-            middle = t * middle / sizes[:, None, None]
-        k, m = hidden.shape
-        width = max(k, m, 1)
-        wide = torch.zeros(self.depth - 2, width, width, dtype=torch.float64)
-        wide[:-1, :m, :m], wide[-1, :k, :m] = middle, hidden
-        grown = torch.zeros(width, first.shape[1], dtype=torch.float64)
-        grown[:m] = first
-        out = torch.zeros(width, dtype=torch.float64)
-        out[:k] = output
-        return {"hidden": grown, "inner": wide, "output": out}
+        last = features.LAST.lower(point)
+        return features.assembled(self, cast("OnFeatures", point.program).inner, last)
 
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
@@ -287,7 +229,7 @@ class StandardDeep(Architecture):
         if self.depth == 2:
             return self.two.stationarity(problem, parameters, nu)
         sub, last = self.last_two(problem, parameters)
-        clarke, wrong, balance = LAST.stationarity(sub, last, nu)
+        clarke, wrong, balance = features.LAST.stationarity(sub, last, nu)
         names = ("hidden", "inner")
         leaves = {k: parameters[k].detach().clone().requires_grad_(True) for k in names}
         own = {**leaves, "output": parameters["output"].detach()}
@@ -306,43 +248,7 @@ class StandardDeep(Architecture):
         own = getattr(module, "architecture", None)
         if own is not None and own == self:
             return cast("Network", module).values
-        if self.depth == 2:
-            return self.two.read(module)
-        parts = list(module.children()) if isinstance(module, torch.nn.Sequential) else []
-        kinds = [type(part) for part in parts]
-        wanted = [torch.nn.Linear, torch.nn.ReLU] * (self.depth - 1) + [torch.nn.Linear]
-        if own is not None or kinds != wanted:
-            found = own.label if own is not None else " → ".join(k.__name__ for k in kinds)
-            raise BadInput(
-                f"network is {found or type(module).__name__}: architecture {self.label} reads "
-                f"its own networks and Sequential of {self.depth} Linear with ReLU between."
-            )
-        return self._of(cast("list[torch.nn.Linear]", parts[::2]))
-
-    def _of(self, layers: list[torch.nn.Linear]) -> Parameters:
-        """Return the parameters of linear layers, narrower ones padded by zero neurons."""
-        weights = [layer.weight.detach().double() for layer in layers]
-        shifts = [None if layer.bias is None else layer.bias.detach().double() for layer in layers]
-        late = any(b is not None and bool(b.any()) for b in shifts[1:])
-        if late or (self.bias == "none" and shifts[0] is not None and bool(shifts[0].any())):
-            raise BadInput(
-                f"network has biases that architecture {self.label} has not: with "
-                "bias='penalised' the first layer has them, the others never."
-            )
-        if len(weights[-1]) != 1:
-            raise BadInput(f"network has {len(weights[-1])} outputs: {self.name} has one.")
-        if self.bias != "none":
-            shift = torch.zeros(len(weights[0])).double() if shifts[0] is None else shifts[0]
-            weights[0] = torch.hstack([weights[0], shift[:, None]])
-        width = max(len(w) for w in weights[:-1])
-        hidden = torch.zeros(width, weights[0].shape[1]).double()
-        hidden[: len(weights[0])] = weights[0]
-        inner = torch.zeros(self.depth - 2, width, width).double()
-        for layer, w in enumerate(weights[1:-1]):
-            inner[layer, : w.shape[0], : w.shape[1]] = w
-        output = torch.zeros(width).double()
-        output[: weights[-1].shape[1]] = weights[-1][0]
-        return {"hidden": hidden, "inner": inner, "output": output}
+        return self.two.read(module) if self.depth == 2 else read_layers(self, module)
 
     def without_padding(self, parameters: Parameters) -> Parameters:
         """Return one network without the places at which every layer's neuron is zero."""

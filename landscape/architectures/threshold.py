@@ -29,8 +29,8 @@ import torch
 from landscape import arrangements
 from landscape.architectures.complete import clipped, level_sets
 from landscape.architectures.parallel import constants
+from landscape.architectures.rows import BIASES, check_bias_column, seeded_normal, with_bias
 from landscape.architectures.steps import Steps
-from landscape.architectures.two_layer import BIASES, check_bias_column, seeded_normal, with_ones
 from landscape.arrangements import Arrangements
 from landscape.arrangements.faces import two_sided
 from landscape.arrangements.halfspaces import Halfspaces
@@ -77,7 +77,7 @@ class Threshold(Steps):
 
     def design(self, X: Floats) -> Floats:
         """Return X, or [X, 1] with a bias."""
-        return X if self.bias == "none" else with_ones(X)
+        return with_bias(self.bias, X)
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0

@@ -35,8 +35,8 @@ import torch
 from landscape import dictionary
 from landscape.architectures.complete import clipped, level_sets
 from landscape.architectures.parallel import constants
+from landscape.architectures.rows import check_bias_column, seeded_normal, with_ones
 from landscape.architectures.steps import Steps
-from landscape.architectures.two_layer import check_bias_column, seeded_normal, with_ones
 from landscape.arrangements.switches import Lines, Ordered
 from landscape.dictionary import Priced
 from landscape.errors import BadInput, whole

@@ -32,14 +32,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
 
 from landscape.architectures import bridge
 from landscape.architectures.activations import activated, leak_of
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_sequential
+from landscape.architectures.rows import (
+    BIASES,
+    check_bias_column,
+    check_scalar_output,
+    linear_separates,
+    seeded_normal,
+    with_bias,
+)
 from landscape.arrangements import Arrangements
-from landscape.clarke import residuals
 from landscape.errors import BadInput, unknown
 from landscape.programs import Euclidean, MaskedAtoms, PatternCones, Program
 
@@ -51,43 +57,7 @@ if TYPE_CHECKING:
     from landscape.network import Network
     from landscape.problem import Problem
 
-BIASES = ("none", "penalised", "free")
 SKIPS = ("none", "free", "penalised")
-SEPARATED = 1e-6
-"""Margin (of one, where it can be had) from which a linear function separates some labels."""
-
-
-def with_ones(X: Floats) -> Floats:
-    """Return [X, 1], shape (n, d + 1)."""
-    return np.hstack([X, np.ones((len(X), 1))])
-
-
-def check_scalar_output(name: str, y: Floats) -> None:
-    """Refuse targets with several columns."""
-    if y.ndim != 1:
-        raise BadInput(
-            f"y has shape {y.shape}: architecture {name!r} has one output, so y must have shape "
-            f"({len(y)},)."
-        )
-
-
-def check_bias_column(bias: str, X: Floats) -> None:
-    """Refuse a constant column beside a bias: the two would be the same direction twice."""
-    constant = np.flatnonzero(np.ptp(X, axis=0) == 0)
-    if len(X) > 1 and bias != "none" and len(constant):
-        raise BadInput(
-            f"X has a constant column ({constant[0]}) and the architecture has a bias, which is "
-            "the same direction: drop the column or set bias='none'."
-        )
-
-
-def seeded_normal(seeds: Sequence[int], *shape: int) -> torch.Tensor:
-    """Return standard normal draws (S, …), each seed's independent of the other seeds."""
-    draws = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(int(seed))
-        draws.append(torch.randn(shape, generator=generator, dtype=torch.float64))
-    return torch.stack(draws)
 
 
 @dataclass(frozen=True)
@@ -153,15 +123,7 @@ class TwoLayer(Architecture):
         """Refuse labels that a free skip connection separates: its weights would go to infinity."""
         if self.skip != "free" or not (loss.classes and loss.smooth):
             return
-        margins = y[:, None] * self.design(X)
-        found = linprog(
-            -margins.sum(axis=0),
-            A_ub=np.vstack([margins, -margins]),
-            b_ub=np.repeat([1.0, 0.0], len(y)),
-            bounds=(None, None),
-            method="highs",
-        )
-        if found.x is not None and (margins @ found.x).max() > SEPARATED:
+        if linear_separates(self.design(X), y):
             raise BadInput(
                 f"y is such that a linear function separates labels, and the {loss.name} loss of a "
                 "free skip connection then falls for ever as its weights grow: pass "
@@ -170,7 +132,7 @@ class TwoLayer(Architecture):
 
     def design(self, X: Floats) -> Floats:
         """Return X, or [X, 1] with a bias."""
-        return X if self.bias == "none" else with_ones(X)
+        return with_bias(self.bias, X)
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0
@@ -310,62 +272,14 @@ class TwoLayer(Architecture):
         return (hidden * torch.as_tensor(self.penalised(problem))).norm(dim=-1)
 
     def balanced(self, problem: Problem, parameters: Parameters) -> tuple[Parameters, torch.Tensor]:
-        """Rescale every neuron of one network until ‖w‖ = |a|: outputs stay, the penalty is least.
-
-        Neurons that do nothing vanish; behind a free bias those of w = 0 are constants, which the
-        output bias takes over.
-
-        Returns:
-            The parameters, neurons in their places, and log(|a_j|/‖w_j‖)/2 of every neuron (m,).
-        """
-        hidden, output = parameters["hidden"], parameters["output"]
-        lengths = self.sizes(problem, hidden)
-        alive = (lengths > 0) & (output != 0)
-        rates = torch.zeros_like(output)
-        rates[alive] = 0.5 * (output[alive].abs() / lengths[alive]).log()
-        factor = rates.exp()
-        end = {"hidden": hidden * factor[:, None], "output": output / factor}
-        end["hidden"][output == 0], end["output"][~alive] = 0.0, 0.0
-        if "constant" in parameters:
-            flat = (lengths == 0) & (output != 0)
-            constants = (activated(hidden[flat, -1], self.leak) * output[flat]).sum()
-            end["constant"] = parameters["constant"] + constants
-        if self.skip == "free":
-            end["skip"] = parameters["skip"]
-        elif self.skip == "penalised":
-            product = parameters["skip"] * parameters["skip_output"]
-            root = product.norm().sqrt()
-            end["skip"] = product / root if root > 0 else product
-            end["skip_output"] = root
-        return end, rates
+        """Rescale every neuron of one network until ‖w‖ = |a| (see `bridge.balanced`)."""
+        return bridge.balanced(self, problem, parameters)
 
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:
         """Return Clarke residuals (of ξ too), wrong-signed ties and imbalances of the neurons."""
-        hidden, output = bridge.array(parameters["hidden"]), bridge.array(parameters["output"])
-        penalised, beta = self.penalised(problem), problem.beta
-        lengths, sizes = np.linalg.norm(hidden[:, penalised], axis=1), np.abs(output)
-        both = (lengths > 0) & (sizes > 0)
-        rows, weights = self.ramps(problem, nu)
-        clarke, wrong = residuals(
-            rows, penalised, hidden[both], np.sign(output[both]), weights, beta
-        )
-        if self.bias == "free":
-            clarke = np.append(clarke, abs(float(nu.sum())) / beta)
-        if self.skip != "none":
-            skip = bridge.array(parameters["skip"])
-            pull = problem.design[:, : len(skip)].T @ nu
-            length = float(np.linalg.norm(skip))
-            if self.skip == "penalised":
-                through = float(parameters["skip_output"])
-                lengths, sizes = np.append(lengths, length), np.append(sizes, abs(through))
-                # Like a neuron, the linear one says nothing where it is zero.
-                pull = np.sign(through) * pull - beta * skip / length if length * through else 0.0
-            clarke = np.append(clarke, np.linalg.norm(pull) / beta)
-        there = np.maximum(lengths, sizes) > 0
-        balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
-        return clarke, wrong, balance
+        return bridge.stationarity(self, problem, parameters, nu)
 
     def penalised(self, problem: Problem) -> NDArray[np.bool_]:
         """Which coordinates of a hidden weight the regulariser counts."""

@@ -31,7 +31,7 @@ import torch
 
 from landscape import dictionary
 from landscape.architectures.parallel import Parallel, constants, distinct
-from landscape.architectures.two_layer import check_bias_column, seeded_normal, with_ones
+from landscape.architectures.rows import check_bias_column, seeded_normal, with_ones
 from landscape.arrangements import wedges
 from landscape.dictionary import Oracle, Priced
 from landscape.errors import BadInput, unknown
