@@ -91,4 +91,6 @@ def generate(
             warm = theta, optimum.constant
     assert best is not None
     assert bound is not None
+    if not np.isfinite(bound.ratio):  # the rounds ran out before a bound was asked for
+        bound = max(bound, source.priced(best[0].nu)[0], key=lambda one: one.value)
     return replace(best[0], history=tuple(history)), best[1], bound, tuple(history)
