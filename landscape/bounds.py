@@ -6,25 +6,33 @@ price from above, scale ν until no price exceeds β, evaluate −ℓ*(−ν).  
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.optimize import lsq_linear, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from landscape import arrangements, dictionary
 from landscape.architectures.base import ConvexPoint
 from landscape.envelope import Envelope
+from landscape.free_directions import (
+    charge_inside,
+    charge_moved,
+    dual_point,
+    largest_move,
+    only_constant,
+    onto_free,
+    unseen,
+)
 from landscape.pricing import (
     EPSILON,
     Supremum,
-    free_coordinate_radius,
     largest_price,
     relaxed_supremum,
     sample_sizes,
     supremum,
 )
+from landscape.residuals import residual
 
 if TYPE_CHECKING:
     from landscape.architectures.base import Floats
@@ -42,8 +50,6 @@ FEATURES = "given features"
 of the training problem."""
 FIRST = 64
 """Branch and bound is tried where its first cones, 2^(rank+1), are at most effort / FIRST."""
-INSIDE = 1e-12
-"""Entries of a dual point of classes this far from the ends of the domain may be moved."""
 EASY = 1e-12
 """Charges smaller than this share of a bound are not made smaller."""
 SHARE = 5
@@ -149,7 +155,7 @@ class AllPatterns:
             target: prices up to this need not be told apart.
         """
         assert self.oracle is not None
-        nu = _dual_point(self.program, nu)
+        nu = dual_point(self.program, nu)
         found = self._sharpened(nu, target, self.oracle(nu, target))
         ratio = found.bound / self.program.beta
         if self.envelope is None:
@@ -182,7 +188,7 @@ class AllPatterns:
         assert self.oracle is not None
         assert self.envelope is not None
         if len(self.envelope.points) == 1:
-            nothing = _dual_point(self.program, residual(self.nothing()))
+            nothing = dual_point(self.program, residual(self.nothing()))
             self.envelope.add(nothing, self.oracle(nothing).bound)
         self.envelope.add(nu, price)
 
@@ -205,7 +211,7 @@ class AllPatterns:
         """
         program = self.program
         free = bool((~program.gauge.penalised).any())
-        nu = _dual_point(program, nu)
+        nu = dual_point(program, nu)
         design, weights = self.problem.architecture.ramps(self.problem, nu)
         found, bound = None, np.inf
         if FIRST * 2 ** (self.rank + 1) <= self.effort:
@@ -237,96 +243,6 @@ def bound_over(
     return Bound(value, feasible, ratio, scope, blocks)
 
 
-def residual(point: ConvexPoint) -> Floats:
-    """Return −∇ℓ at a convex point after its free part has been re-optimised, shape (n,)."""
-    program = point.program
-    constant = refit_free(program, program.atoms.apply(point.theta), point.constant)
-    fit = program.fit(point.theta, constant)
-    if program.loss.smooth:
-        return -program.loss.gradient(fit, program.y)
-    return _best_subgradient(point, fit)
-
-
-def _best_subgradient(point: ConvexPoint, fit: Floats) -> Floats:
-    """Return −(a subgradient) of a loss with kinks, chosen there to make the point stationary.
-
-    On the samples at a kink the subgradient is free within an interval.  The choice is the
-    bounded least squares fit of the stationarity of the active blocks,
-    A_gᵀν + Σ λ_k row_k = β θ_g/‖θ_g‖ with λ ≥ 0 on the rows on which the block lies, and of
-    A_0ᵀν = 0.  A plug-in choice can leave most of the gap open at the exact optimum.  Where few
-    blocks are active this does not settle ν either: then pass a solver's dual to `certify`.
-    """
-    program, y = point.program, point.program.y
-    step = 1e-6 * (1.0 + np.abs(fit))
-    below, above = (-program.loss.gradient(fit + side * step, y) for side in (-1, 1))
-    low, high = np.minimum(below, above), np.maximum(below, above)
-    kinks = np.flatnonzero(high > low)
-    if y.ndim == 2:  # with several outputs the middle is taken: a valid bound, not a sharp one
-        return (low + high) / 2
-    nu = np.where(high > low, 0.0, low)
-    sizes = program.gauge.value(point.theta)
-    blocks = np.flatnonzero(sizes > 1e-7 * sizes.max(initial=0.0))  # directions of dust say nothing
-    if not len(kinks) or not len(blocks):
-        return np.where(high > low, (low + high) / 2, low)
-    equations, targets, on_face = [program.free.T], [np.zeros(program.free.shape[1])], []
-    for position, block in enumerate(blocks):
-        theta = np.where(program.gauge.penalised, point.theta[block], 0.0)
-        equations.append(program.atoms.matrix(int(block)).T)
-        targets.append(program.beta * theta / np.linalg.norm(theta))
-        if program.cones is not None:
-            rows = program.cones.rows(int(block))
-            slack = rows @ point.theta[block]
-            size = np.linalg.norm(rows, axis=1) * np.linalg.norm(point.theta[block])
-            on_face += [(position, row) for row in rows[slack <= 1e-6 * size]]
-    A, p = np.vstack(equations), program.atoms.dimension
-    faces = np.zeros((len(A), len(on_face)))
-    for column, (position, row) in enumerate(on_face):
-        begin = program.free.shape[1] + position * p
-        faces[begin : begin + p, column] = row
-    bounds = (
-        np.concatenate([low[kinks], np.zeros(len(on_face))]),
-        np.concatenate([high[kinks], np.full(len(on_face), np.inf)]),
-    )
-    wanted = np.concatenate(targets) - A @ nu
-    found = lsq_linear(np.hstack([A[:, kinks], faces]), wanted, bounds, method="bvls", tol=1e-14)
-    nu[kinks] = found.x[: len(kinks)]
-    return nu
-
-
-def refit_free(program: Program, fit: Floats, constant: Floats) -> Floats:
-    """Return the free part that minimises ℓ(fit + A_0 θ_0), by damped Newton steps.
-
-    Any outcome is valid for a certificate; a minimiser makes the bound sharp.
-    """
-    A, y, loss = program.free, program.y, program.loss
-    if A.shape[1] == 0 or not loss.smooth:
-        return constant
-    if y.ndim == 2:
-        one = [replace(program, y=column) for column in y.T]
-        found = [refit_free(p, f, c) for p, f, c in zip(one, fit.T, constant.T, strict=True)]
-        return np.stack(found, axis=1)
-    value, above = float(loss.value(fit + A @ constant, y)), False
-    for _ in range(50):
-        current = fit + A @ constant
-        slope = A.T @ loss.gradient(current, y)
-        # Where there is no curvature (every loss a line) a parabola from above takes its place.
-        weights = (loss.majorant if above else loss.curvature)(current, y)
-        hessian = A.T @ (weights[:, None] * A)
-        step = -np.linalg.lstsq(hessian + 1e-14 * np.trace(hessian) * np.eye(len(slope)), slope)[0]
-        length = 1.0
-        while length > 1e-12:
-            trial = float(loss.value(current + A @ (length * step), y))
-            if trial < value:
-                constant, value = constant + length * step, trial
-                break
-            length /= 2
-        else:
-            if above or np.array_equal(weights, loss.majorant(current, y)):
-                return constant
-        above = not above and length < 1.0
-    return constant
-
-
 def lower_bound(
     program: Program, nu: Floats, multipliers: Floats | None = None
 ) -> tuple[float, Floats, float]:
@@ -342,7 +258,7 @@ def lower_bound(
         ``(bound, feasible, ratio)``: the bound, the feasible point that gives it, and the
         largest price at the given ν divided by β.
     """
-    nu = _dual_point(program, nu)
+    nu = dual_point(program, nu)
     ratio = largest_price(program, nu, multipliers)[0] / program.beta
     return *lower_bound_at(program, nu, ratio), ratio
 
@@ -358,7 +274,7 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
         ratio: an upper bound of the prices at ν, divided by β.
     """
     loss, y = program.loss, program.y
-    given, nu = nu, _dual_point(program, nu)
+    given, nu = nu, dual_point(program, nu)
     if not np.array_equal(given, nu):  # its prices may have moved, too
         rows = np.abs(nu - given).reshape(len(y), -1)
         ratio = ratio + float(rows.sum(axis=1) @ sample_sizes(program)) / program.beta
@@ -381,109 +297,19 @@ def lower_bound_at(program: Program, nu: Floats, ratio: float) -> tuple[float, F
     terms = float(np.vdot(np.abs(feasible), np.abs(y) + np.abs(feasible)))
     terms += y.size if loss.classes else 0.0  # entropies are of size one
     bound -= (y.size + 16) * EPSILON * (abs(bound) + terms)
-    if not _unseen(program, nu) and loss.classes and not _constant(program):
-        bound -= _charge_inside(program, feasible, bound)
-    elif not _unseen(program, nu):
-        rest = float(np.linalg.norm(_onto_free(program, feasible)))
+    if not unseen(program, nu) and loss.classes and not only_constant(program):
+        bound -= charge_inside(program, feasible, bound)
+    elif not unseen(program, nu):
+        rest = float(np.linalg.norm(onto_free(program, feasible)))
         rest += program.y.size * EPSILON * float(np.linalg.norm(feasible))
         charge = (
-            _charge_moved(program, feasible, bound, rest)
+            charge_moved(program, feasible, bound, rest)
             if y.ndim == 1 and not loss.classes
             else np.inf
         )
-        bound -= charge if charge < EASY * abs(bound) else min(charge, rest * _free_radius(program))
+        bound -= charge if charge < EASY * abs(bound) else min(charge, rest * largest_move(program))
     nothing = value(0.0)
     return (bound, feasible) if bound >= nothing else (nothing, 0.0 * feasible)
-
-
-def _charge_moved(program: Program, nu: Floats, value: float, rest: float) -> float:
-    """Bound what a dual value of real targets loses where ν is moved off the free directions.
-
-    The move is by at most ``rest``.  It raises prices, and an entry above the end of the domain;
-    then the whole is scaled back, which costs a share of the value (that of ν = 0 is 0).  Between
-    them the value is a quadratic function, −½‖ν‖² + yᵀν.
-    """
-    sizes = float(np.linalg.norm(sample_sizes(program)))
-    radius = program.loss.reach(nu) * float(np.abs(nu).max(initial=0.0))
-    share = rest * max(sizes / program.beta, 1.0 / radius if 0 < radius < np.inf else 0.0)
-    slope = float(np.linalg.norm(program.y)) + float(np.linalg.norm(nu)) + rest
-    return (1.0 + 1e-9) * (rest * slope + share * abs(value))
-
-
-def _charge_inside(program: Program, nu: Floats, value: float) -> float:
-    """Bound what a dual value loses where ν is moved until it sees no free direction at all.
-
-    With classes and several free directions an infimum may lie at infinity, so that what ν still
-    sees has no price.  But entries near an end of the domain can be put there, and the others
-    moved by δ with A_0ᵀ(ν + δ) = 0, ‖δ‖ ≤ ‖A_0ᵀν‖/σ.  Infinite where that is not possible.
-    """
-    A, far, lost = program.directions[0], 0.0, 0.0
-    whole = bool(np.isin(A, (0.0, 1.0)).all())
-    # Slopes of the dual are at most this much off its ends.
-    steep = float(np.log(2.0 / INSIDE)) + 1.0
-    rank = int(np.linalg.matrix_rank(A))
-    for output in nu.reshape(len(nu), -1).T:
-        inside = np.minimum(np.abs(output), 1.0 - np.abs(output)) > INSIDE
-        ends = np.where(inside, 0.0, np.round(output))
-        fixed = A.T @ ends  # whole numbers where A_0 is made of 0 and 1
-        sizes = np.linalg.svd(A[inside], compute_uv=False)
-        sizes = sizes[sizes > 1e-10 * sizes.max(initial=0.0)]
-        if len(sizes) < rank and (fixed.any() or not whole):
-            return np.inf
-        moved = np.where(inside, output, ends)
-        sums = [math.fsum(column * moved) for column in A.T]  # exact up to one rounding each
-        seen = float(np.linalg.norm(sums)) * (1.0 + 4.0 * EPSILON * len(A.T))
-        if not whole:  # and one of every product
-            seen += EPSILON * float(np.linalg.norm(np.abs(A).T @ np.abs(moved)))
-        delta = seen / float(sizes.min()) if len(sizes) else 0.0
-        if delta > 0.5 * INSIDE:
-            return np.inf
-        put = np.abs(output - moved)
-        put = put[put > 0]  # what lies this close to an end adds at most an entropy of its size
-        lost += len(nu) ** 0.5 * delta * steep + float((put * (1.0 - np.log(put))).sum())
-        far += len(nu) ** 0.5 * delta + float(put.sum())
-    # Prices move too, and ν is scaled back.
-    return lost + far * float(np.linalg.norm(sample_sizes(program))) / program.beta * abs(value)
-
-
-def _dual_point(program: Program, nu: Floats) -> Floats:
-    """Return the point of the dual's domain near ν that does not see free directions.
-
-    A point that is not finite proves nothing, and 0 is always feasible.
-    """
-    nu = np.asarray(nu, dtype=np.float64)
-    if not np.isfinite(nu).all():
-        nu = np.zeros_like(nu)
-    nu = program.loss.into_domain(nu, program.y)
-    if _unseen(program, nu):
-        return nu
-    nu = program.loss.into_domain(nu - _onto_free(program, nu), program.y)
-    return program.loss.into_domain(_summing_to_zero(nu), program.y) if _constant(program) else nu
-
-
-def _constant(program: Program) -> bool:
-    """Return whether the only free direction is a constant added to one output."""
-    return program.free.shape[1] == 1 and program.y.ndim == 1 and bool((program.free == 1.0).all())
-
-
-def _unseen(program: Program, nu: Floats) -> bool:
-    """Return whether ν is orthogonal to the free directions exactly, as far as one can tell."""
-    return not program.free.shape[1] or (_constant(program) and math.fsum(nu) == 0.0)
-
-
-def _summing_to_zero(nu: Floats) -> Floats:
-    """Return entries near ν whose sum is zero exactly: whole multiples of one power of two.
-
-    A sum lost in rounding would be charged by as much as an output can be: where β is small by
-    more than the bound itself.
-    """
-    largest = float(np.abs(nu).max(initial=0.0))
-    quantum = int(np.frexp(largest)[1]) - 52
-    counts = np.trunc(np.ldexp(nu, -quantum))  # towards zero, so as to stay in the domain
-    # What is left of the sum goes to an entry that is neither small nor at the domain's end.
-    at = int(np.abs(np.abs(nu) - 0.5 * largest).argmin())
-    counts[at] -= sum(map(int, counts))
-    return np.ldexp(counts, quantum)
 
 
 def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int = 400_000) -> float:
@@ -504,7 +330,7 @@ def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int 
     else:
         program = problem.architecture.program(problem, patterns)
     nothing = ConvexPoint(program, *program.zero())
-    nu = _dual_point(program, residual(nothing))
+    nu = dual_point(program, residual(nothing))
     if every and every.envelope is not None:
         every.priced(nu)
         return every.envelope.beta_max()
@@ -513,23 +339,3 @@ def beta_max(problem: Problem, patterns: Arrangements | None = None, limit: int 
     if every and not every.enumerated:
         return every.searched(nu)[0].ratio * problem.beta
     return largest_price(program, nu)[0]
-
-
-def _onto_free(program: Program, nu: Floats) -> Floats:
-    """Return the projection of ν on the range of A_0."""
-    if not program.free.shape[1]:
-        return np.zeros_like(nu)
-    Q = program.directions[0]
-    return Q @ np.linalg.lstsq(Q, nu)[0]
-
-
-def _free_radius(program: Program) -> float:
-    """Bound ‖A_0 θ_0‖ at an optimum, from the objective p of the best free-only network.
-
-    Loss and penalty are at most p there, so atoms that vanish on one sample each add at most
-    2 r p/β to an output, r the largest norm of a sample, and the constant covers the rest.
-    """
-    constant = refit_free(program, np.zeros(program.y.shape), program.zero()[1])
-    p = float(program.loss.value(program.free @ constant, program.y))
-    atoms = 2.0 * free_coordinate_radius(program) * p / program.beta
-    return program.y.size**0.5 * (program.loss.constant_radius(p, program.y) + atoms)

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from scipy.optimize import linprog
 
-from landscape.bounds import lower_bound, refit_free, relative_gap
+from landscape.bounds import lower_bound, relative_gap
 from landscape.dense import GroupProgram
 from landscape.dictionary import Lasso
 from landscape.errors import NotConverged
+from landscape.free_directions import refit_free
 from landscape.solvers import active_set, dense, group_lasso, reference
 from landscape.solvers.blocks import Blocks, threads_for
 from landscape.solvers.finish import finish, identify
