@@ -17,8 +17,10 @@ from landscape.pricing import EPSILON, free_coordinate_radius, sample_sizes
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
 
-INSIDE = 1e-12
+INSIDE = (1e-12, 1e-14)
 """Entries of a dual point of classes this far from the ends of the domain may be moved."""
+NEAR_END = 1e-8
+"""Entries of a hinge's dual point this near an end of the domain are tried at it."""
 
 
 def dual_point(program: Program, nu: Floats) -> Floats:
@@ -33,9 +35,25 @@ def dual_point(program: Program, nu: Floats) -> Floats:
     if unseen(program, nu):
         return nu
     nu = program.loss.into_domain(nu - onto_free(program, nu), program.y)
-    return (
-        program.loss.into_domain(_summing_to_zero(nu), program.y) if only_constant(program) else nu
-    )
+    if only_constant(program):
+        return program.loss.into_domain(_summing_to_zero(nu), program.y)
+    kinked = program.loss.classes and not program.loss.smooth
+    return _ends_first(program, nu) if kinked and nu.ndim == 1 else nu
+
+
+def _ends_first(program: Program, nu: Floats) -> Floats:
+    """Return ν with entries near an end of the domain put there, the others moved to make up.
+
+    A projection leaves such entries beside their end, where they can neither stay nor be moved.
+    """
+    A = program.directions[0]
+    inside = np.minimum(np.abs(nu), 1.0 - np.abs(nu)) > NEAR_END
+    if not inside.any():
+        return nu
+    moved = np.where(inside, nu, np.round(nu))
+    moved[inside] -= np.linalg.lstsq(A[inside].T, A.T @ moved)[0]
+    held = np.array_equal(program.loss.into_domain(moved, program.y), moved)
+    return moved if held and np.linalg.norm(A.T @ moved) <= np.linalg.norm(A.T @ nu) else nu
 
 
 def _summing_to_zero(nu: Floats) -> Floats:
@@ -138,13 +156,18 @@ def charge_inside(program: Program, nu: Floats, value: float) -> float:
     sees has no price.  But entries near an end of the domain can be put there, and the others
     moved by δ with A_0ᵀ(ν + δ) = 0, ‖δ‖ ≤ ‖A_0ᵀν‖/σ.  Infinite where that is not possible.
     """
+    return min(_charge_from(program, nu, value, margin) for margin in INSIDE)
+
+
+def _charge_from(program: Program, nu: Floats, value: float, margin: float) -> float:
+    """Return the charge where entries further than a margin from the ends are moved."""
     A, far, lost = program.directions[0], 0.0, 0.0
     whole = bool(np.isin(A, (0.0, 1.0)).all())
     # Slopes of the dual are at most this much off its ends.
-    steep = float(np.log(2.0 / INSIDE)) + 1.0
+    steep = float(np.log(2.0 / margin)) + 1.0
     rank = int(np.linalg.matrix_rank(A))
     for output in nu.reshape(len(nu), -1).T:
-        inside = np.minimum(np.abs(output), 1.0 - np.abs(output)) > INSIDE
+        inside = np.minimum(np.abs(output), 1.0 - np.abs(output)) > margin
         ends = np.where(inside, 0.0, np.round(output))
         fixed = A.T @ ends  # whole numbers where A_0 is made of 0 and 1
         sizes = np.linalg.svd(A[inside], compute_uv=False)
@@ -157,7 +180,7 @@ def charge_inside(program: Program, nu: Floats, value: float) -> float:
         if not whole:  # and one of every product
             seen += EPSILON * float(np.linalg.norm(np.abs(A).T @ np.abs(moved)))
         delta = seen / float(sizes.min()) if len(sizes) else 0.0
-        if delta > 0.5 * INSIDE:
+        if delta > 0.5 * margin:
             return np.inf
         put = np.abs(output - moved)
         put = put[put > 0]  # what lies this close to an end adds at most an entropy of its size

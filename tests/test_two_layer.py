@@ -373,3 +373,13 @@ def test_choices_and_rooms_that_do_not_fit_are_refused():
         segment_extrema(problem, a, b)
     with pytest.raises(BadInput, match="optimal sets"):
         OptimalSet(solution)
+
+
+@pytest.mark.parametrize("seed", [2, 3, 6, 11])
+def test_a_hinge_with_a_free_skip_connection_is_certified(seed):
+    """Dual points have entries at the ends of the domain, and see the skip connection exactly."""
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((8, 2)), np.sign(rng.standard_normal(8))
+    problem = Problem(X, y, 1.0, loss="hinge", architecture=TwoLayer(skip="free"))
+    solution = solve(problem.replace(beta=0.1 * beta_max(problem)))
+    assert solution.certificate.relative_gap <= 1e-7
