@@ -12,19 +12,20 @@ feasible, and so are all iterates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.bounds import relative_gap
-from landscape.solvers.interior import (
-    SHIFT,
+from landscape.solvers.norm_cones import (
     START_CENTRE,
     START_SIZE,
-    _Norm,  # pyright: ignore[reportPrivateUsage]
-    _soc_step,  # pyright: ignore[reportPrivateUsage]
+    ScaledNorm,
+    Step,
+    factored,
+    longest_step,
 )
 
 if TYPE_CHECKING:
@@ -48,18 +49,6 @@ class Iterate:
     mu: Tensor
     gap: float = np.inf
     steps: int = 0
-
-
-class Step(NamedTuple):
-    """A direction for every variable, and how much of it the cones allow."""
-
-    dz: Tensor
-    dc: Tensor
-    dt: Tensor
-    ds: Tensor
-    dmu: Tensor
-    dw: Tensor
-    reach: float
 
 
 class DenseInterior:
@@ -122,7 +111,7 @@ class DenseInterior:
         """Take one predictor–corrector step; False if no step is left."""
         b, now = self.blocks, self.now
         z, t, w, s, mu = b.split(now.z), now.t, now.w, now.s, now.mu
-        norm = _Norm(z, t, w, b.beta)
+        norm = ScaledNorm(z, t, w, b.beta)
         weights = b.there * mu / s
         system = _System(b, norm, weights, L, now.gap)
         if not system.sound:
@@ -140,8 +129,8 @@ class DenseInterior:
             dw = norm.reduced(rest)
             least = (float((ds / s).min()), float((dmu / mu).min())) if s.numel() else ()
             reach = [1.0, *(-1.0 / r for r in least if r < 0)]
-            reach.append(_soc_step(t, z, dt, b.split(dz)))
-            reach.append(_soc_step(torch.full_like(t, b.beta), w, torch.zeros_like(t), dw))
+            reach.append(longest_step(t, z, dt, b.split(dz)))
+            reach.append(longest_step(torch.full_like(t, b.beta), w, torch.zeros_like(t), dw))
             return Step(dz, dc, dt, ds, dmu, dw, min(reach))
 
         l0, l1 = norm.l0, norm.l1
@@ -152,11 +141,7 @@ class DenseInterior:
         left = left + ((z + a * b.split(found.dz)) * (w + a * found.dw)).sum()
         share = float(left) / self.count / mean
         target = mean * min(1.0, max(share, 1e-3)) ** 3
-        x0, x1 = norm.unscale(found.dt, b.split(found.dz))
-        y0, y1 = norm.scale(torch.zeros_like(t), found.dw)
-        d0 = target - l0 * l0 - (l1 * l1).sum(1) - x0 * y0 - (x1 * y1).sum(1)
-        d1 = -2 * l0[:, None] * l1 - x0[:, None] * y1 - y0[:, None] * x1
-        quotient = norm.divide(d0, d1)
+        quotient = norm.corrected(target, found.dt, b.split(found.dz), found.dw)
         ratio = (target - found.ds * found.dmu) / s - mu
         found = direction(ratio, quotient)
         for _ in range(2):  # Gondzio: pull products that a longer step would spoil
@@ -192,7 +177,9 @@ class DenseInterior:
 class _System:
     """The Newton system of one iteration, factored."""
 
-    def __init__(self, b: DenseBlocks, norm: _Norm, weights: Tensor, L: Tensor, gap: float) -> None:
+    def __init__(
+        self, b: DenseBlocks, norm: ScaledNorm, weights: Tensor, L: Tensor, gap: float
+    ) -> None:
         self.b, self.norm, self.weights, self.L, self.root = b, norm, weights, L, L.sqrt()
         self.accuracy = min(max(1e-3 * gap, 1e-10), 1e-4)
         H = torch.bmm((weights[:, :, None] * b.rows).mT, b.rows)
@@ -204,19 +191,14 @@ class _System:
         for j in range(b.parts):
             part = slice(j * size, (j + 1) * size)
             H[:, part, part] += scaled[:, j]
-        diagonal = H.diagonal(dim1=1, dim2=2)
-        diagonal += SHIFT * diagonal.sum(1, keepdim=True)
-        factor, failed = torch.linalg.cholesky_ex(H)
-        if bool(failed.any()):
-            diagonal += 1e4 * SHIFT * diagonal.sum(1, keepdim=True)
-            factor, failed = torch.linalg.cholesky_ex(H)
+        factor, sound = factored(H)
         self.factor = factor
         half = torch.linalg.solve_triangular(factor, b.A.mT, upper=False).reshape(-1, b.n)
         half = half * self.root
         schur = half.T @ half
         schur.diagonal().add_(1.0)
         self.schur, worse = torch.linalg.cholesky_ex(schur)
-        self.sound = not bool(failed.any() | worse)
+        self.sound = sound and not bool(worse)
         if b.free.shape[1]:
             seen = self.root[:, None] * b.free
             self.seen = torch.cholesky_solve(seen, self.schur)

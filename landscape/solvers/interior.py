@@ -15,25 +15,30 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.bounds import relative_gap
+from landscape.solvers.norm_cones import (
+    START_CENTRE,
+    START_SIZE,
+    ScaledNorm,
+    Step,
+    factored,
+    longest_step,
+)
 
 if TYPE_CHECKING:
     from landscape.solvers.blocks import Blocks
 
 ITERATIONS = 120
-SHIFT = 1e-14  # of a block's trace, where rounding has taken its definiteness
 SHIFTING = 1.0  # proximal weight that keeps free coordinates which repeat the free part in place
 CHUNK = 1_000_000  # numbers in one slab of the factor of the Schur complement
 KINDS = (torch.float32, torch.float64)
 COARSE = 1e-2  # gaps above which a preconditioner in single precision will do
-START_SIZE = 0.03  # of the first blocks, in units of the targets
-START_CENTRE = 0.1  # of the first complementarity products, relative to β t
 
 
 @dataclass
@@ -145,7 +150,7 @@ class Interior:
         """Take one predictor–corrector step; False if no step is left."""
         b, now, k = self.blocks, self.now, self.blocks.penalised
         z, t, w, s, mu = now.z[:, :k], now.t, now.w, now.s, now.mu
-        norm = _Norm(z, t, w, b.beta)
+        norm = ScaledNorm(z, t, w, b.beta)
         buffer, weights, ratio, ds, dmu, other_ds, other_dmu = self.spare
         torch.div(mu, s, out=weights)
         if len(b.open):  # their slacks do not move
@@ -171,8 +176,8 @@ class Interior:
             )
             dw = norm.reduced(rest)
             reach = [1.0, *(-1.0 / r for r in least.tolist() if r < 0)]
-            reach.append(_soc_step(t, z, dt, dz[:, :k]))
-            reach.append(_soc_step(torch.full_like(t, b.beta), w, torch.zeros_like(t), dw))
+            reach.append(longest_step(t, z, dt, dz[:, :k]))
+            reach.append(longest_step(torch.full_like(t, b.beta), w, torch.zeros_like(t), dw))
             return Step(dz, dc, dt, ds, dmu, dw, min(reach))
 
         l0, l1 = norm.l0, norm.l1
@@ -183,11 +188,7 @@ class Interior:
         predicted = float(predicted + ((z + a * found.dz[:, :k]) * (w + a * dw)).sum())
         share = predicted / (s.numel() + len(t)) / mean
         target = mean * min(1.0, max(share, 1e-3)) ** 3
-        x0, x1 = norm.unscale(dt, found.dz[:, :k])
-        y0, y1 = norm.scale(torch.zeros_like(t), dw)
-        d0 = target - l0 * l0 - (l1 * l1).sum(1) - x0 * y0 - (x1 * y1).sum(1)
-        d1 = -2 * l0[:, None] * l1 - x0[:, None] * y1 - y0[:, None] * x1
-        quotient = norm.divide(d0, d1)
+        quotient = norm.corrected(target, dt, found.dz[:, :k], dw)
         torch.addcmul(buffer.fill_(target), ds, dmu, value=-1, out=ratio).div_(s).sub_(mu)
         found = direction(ratio, quotient, (ds, dmu))
         for _ in range(2):  # Gondzio: pull products that a longer step would spoil
@@ -225,60 +226,10 @@ class Interior:
         return True
 
 
-class Step(NamedTuple):
-    """A direction for every variable, and how much of it the cones allow (at most 1)."""
-
-    dz: Tensor
-    dc: Tensor
-    dt: Tensor
-    ds: Tensor
-    dmu: Tensor
-    dw: Tensor
-    reach: float
-
-
-class _Norm:
-    """Nesterov–Todd scaling of the cones ‖z‖ ≤ t with their duals (β, w), all blocks at once."""
-
-    def __init__(self, z: Tensor, t: Tensor, w: Tensor, beta: float) -> None:
-        sizes, duals = z.norm(dim=1), w.norm(dim=1)
-        root = ((t - sizes) * (t + sizes)).sqrt()
-        dual_root = ((beta - duals) * (beta + duals)).sqrt()
-        x0, x1 = t / root, z / root[:, None]
-        y0, y1 = beta / dual_root, w / dual_root[:, None]
-        twice = (2 + 2 * (x0 * y0 + (x1 * y1).sum(1))).sqrt()
-        self.w0, self.w1 = (x0 + y0) / twice, (x1 - y1) / twice[:, None]
-        self.eta = (root / dual_root).sqrt()
-        self.inverse = dual_root / root  # 1/η²
-        self.kappa = 2 / (1 + 2 * (self.w1 * self.w1).sum(1))
-        self.l0, self.l1 = self.scale(torch.full_like(t, beta), w)
-
-    def scale(self, v0: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        along = (self.w1 * v).sum(1)
-        turned = v + self.w1 * (v0 + along / (1 + self.w0))[:, None]
-        return self.eta * (self.w0 * v0 + along), self.eta[:, None] * turned
-
-    def unscale(self, v0: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        along = (self.w1 * v).sum(1)
-        turned = v + self.w1 * (along / (1 + self.w0) - v0)[:, None]
-        return (self.w0 * v0 - along) / self.eta, turned / self.eta[:, None]
-
-    def divide(self, d0: Tensor, d1: Tensor) -> tuple[Tensor, Tensor]:
-        """Return λ∖d in the Jordan algebra of the cone."""
-        size = self.l1.norm(dim=1)
-        u0 = (self.l0 * d0 - (self.l1 * d1).sum(1)) / ((self.l0 - size) * (self.l0 + size))
-        return u0, (d1 - u0[:, None] * self.l1) / self.l0[:, None]
-
-    def reduced(self, v: Tensor) -> Tensor:
-        """Return C v: the inverse squared scaling with t eliminated."""
-        along = self.kappa * (self.w1 * v).sum(1)
-        return self.inverse[:, None] * (v - along[:, None] * self.w1)
-
-
 class _System:
     """The Newton system of one iteration, factored."""
 
-    def __init__(self, interior: Interior, norm: _Norm, weights: Tensor, L: Tensor) -> None:
+    def __init__(self, interior: Interior, norm: ScaledNorm, weights: Tensor, L: Tensor) -> None:
         b = self.blocks = interior.blocks
         self.buffer = interior.spare[0]
         self.norm, self.weights, self.L, self.root = norm, weights, L, L.sqrt()
@@ -292,18 +243,14 @@ class _System:
         )
         diagonal = H.diagonal(dim1=1, dim2=2)
         diagonal[:, :k] += norm.inverse[:, None]
-        diagonal += SHIFT * diagonal.sum(1, keepdim=True)
-        factor, failed = torch.linalg.cholesky_ex(H)
-        if bool(failed.any()):
-            diagonal += 1e4 * SHIFT * diagonal.sum(1, keepdim=True)
-            factor, failed = torch.linalg.cholesky_ex(H)
+        factor, sound = factored(H)
         self.inverse = torch.cholesky_inverse(factor)
         joined, bad = torch.linalg.cholesky_ex(b.sum_per_pattern(self.inverse))
         for kind in KINDS if interior.now.gap > COARSE else KINDS[1:]:
             self.schur, worse = torch.linalg.cholesky_ex(self._complement(interior, joined, kind))
             if not bool(worse):
                 break
-        self.sound = not bool(failed.any() | bad.any() | worse)
+        self.sound = sound and not bool(bad.any() | worse)
         self.free = b.free
         if self.free.shape[1]:
             seen = self.root[:, None] * b.free
@@ -376,20 +323,6 @@ class _System:
 
 def _dot(a: Tensor, a0: Tensor, b: Tensor, b0: Tensor) -> Tensor:
     return (a * b).sum() + (a0 * b0).sum()
-
-
-def _soc_step(t: Tensor, z: Tensor, dt: Tensor, dz: Tensor) -> float:
-    """Return the largest α with ‖z + α dz‖ ≤ t + α dt for all blocks."""
-    sizes = z.norm(dim=1)
-    c = ((t - sizes) * (t + sizes)).clamp_min(0)
-    half = t * dt - (z * dz).sum(1)
-    square = dt * dt - (dz * dz).sum(1)
-    inside = half * half - square * c
-    root = inside.clamp_min(0).sqrt()
-    q = -(half + torch.where(half >= 0, root, -root))
-    roots = torch.stack([q / square, c / q])
-    roots = torch.where((roots > 0) & torch.isfinite(roots) & (inside >= 0), roots, np.inf)
-    return float(roots.min())
 
 
 def centre(blocks: Blocks, directions: Tensor, steps: int = 40) -> tuple[Tensor, Tensor]:
