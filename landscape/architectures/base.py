@@ -72,7 +72,7 @@ class Architecture(ABC):
     inputs: ClassVar[int | None] = None
     """How many inputs it takes, where that is fixed."""
     searched: ClassVar[bool] = False
-    """Whether prices are those of ReLU neurons over some rows (`ramps`), and are searched there."""
+    """Whether blocks price as ReLU neurons over some rows (`ramps`): branch and bound searches."""
     within_neurons: ClassVar[bool] = False
     """Whether units of an oracle are ReLU neurons ‖u‖₂ ≤ 1 over the design, but not all of them."""
     smooth_units: ClassVar[bool] = False
@@ -80,7 +80,10 @@ class Architecture(ABC):
 
     @property
     def plain_neurons(self) -> bool:
-        """Whether the prices of all blocks are the values ±νᵀ(Xu)_+ of unit neurons u."""
+        """Whether all units are ReLU neurons over the design: no other activation, no skip.
+
+        Their prices are ±νᵀ(Xu)_+, and rooms that know ReLU alone take just these networks.
+        """
         return False
 
     @property
@@ -90,7 +93,10 @@ class Architecture(ABC):
 
     @property
     def of_units(self) -> bool:
-        """Whether programs are over units that an oracle prices, and not over patterns."""
+        """Whether programs are over units that an oracle prices, and not over patterns.
+
+        That is: whether the architecture has an `oracle` of its own.
+        """
         return type(self).oracle is not Architecture.oracle
 
     def config(self) -> dict[str, Any]:
