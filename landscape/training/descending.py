@@ -7,6 +7,7 @@ objective; then all runs take steps of L-BFGS together.  The two alternate while
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from landscape.problem import Problem
 
 ROUNDS = 3
+SMALL = (0.0, 1e-4, 1e-2)
+"""Sizes relative to the largest below which blocks are left out, where that is no loss."""
 STEPS = 100
 """Of L-BFGS in a round, at most."""
 GAIN = 1e-7
@@ -75,12 +78,19 @@ def _values(problem: Problem, parameters: Parameters) -> torch.Tensor:
 
 
 def _through_program(problem: Problem, parameters: Parameters, iterations: int) -> Parameters:
-    """Lift and lower every run."""
+    """Lift and lower every run, without blocks so small that they are on their way out."""
     architecture, found = problem.architecture, []
     for run in range(len(next(iter(parameters.values())))):
         one = architecture.without_padding({k: v[run] for k, v in parameters.items()})
-        lowered = architecture.lower(architecture.lift(problem, one))
-        found.append({k: v.detach()[None] for k, v in lowered.items()})
+        point = architecture.lift(problem, one)
+        sizes = point.program.gauge.value(point.theta)
+        kept = [np.flatnonzero(sizes >= least * sizes.max(initial=0.0)) for least in SMALL]
+        choices = [
+            replace(point, program=point.program.take(k), theta=point.theta[k]) for k in kept
+        ]
+        lowered = [architecture.lower(choice) for choice in choices]
+        best = min(lowered, key=lambda network: float(problem.objective(network)))
+        found.append({k: v.detach()[None] for k, v in best.items()})
     return padded(found)
 
 
