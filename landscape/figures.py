@@ -62,7 +62,14 @@ METHODS: dict[str, tuple[str, str]] = {
     "gaussian_gates": ("#A65628", "<"),
     "data_gates": ("#999933", ">"),
     "every": ("#111111", "X"),
-    # activations; steps by the surrogate of their training
+    # other projects
+    "adelie": ("#AA4499", "1"),
+    "scnn": ("#EE3377", "2"),
+    "clarabel": ("#22DDBB", "+"),
+    "celer": ("#88CCEE", "4"),
+}
+# A family of its own: activations never stand beside methods.  Steps by their training's surrogate.
+ACTIVATIONS: dict[str, tuple[str, str]] = {
     "relu": ("#0072B2", "o"),
     "leaky_relu": ("#56B4E9", "s"),
     "abs": ("#009E73", "D"),
@@ -75,11 +82,6 @@ METHODS: dict[str, tuple[str, str]] = {
     "sign_relu": ("#332288", "<"),
     "sign_leaky_relu": ("#88AAEE", ">"),
     "sign_clipped_relu": ("#882255", "P"),
-    # other projects
-    "adelie": ("#AA4499", "1"),
-    "scnn": ("#EE3377", "2"),
-    "clarabel": ("#22DDBB", "+"),
-    "celer": ("#88CCEE", "4"),
 }
 LABELS = {
     "adam": "Adam",
@@ -129,7 +131,7 @@ def new(width: float, height: float) -> Figure:
 
 def method(name: str) -> dict[str, Any]:
     """Return the line style of a method, by which it is known in every figure."""
-    colour, marker = METHODS.get(name, ("#777777", "x"))
+    colour, marker = {**METHODS, **ACTIVATIONS}.get(name, ("#777777", "x"))
     return {"color": colour, "marker": marker, "label": LABELS.get(name, name)}
 
 

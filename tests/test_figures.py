@@ -46,5 +46,6 @@ def test_size_is_final():
 
 
 def test_one_colour_and_marker_a_method():
-    assert len(set(figures.METHODS.values())) == len(figures.METHODS)
-    assert len({c for c, _ in figures.METHODS.values()}) == len(figures.METHODS)
+    for family in (figures.METHODS, figures.ACTIVATIONS):
+        assert len({colour for colour, _ in family.values()}) == len(family)
+    assert not set(figures.METHODS) & set(figures.ACTIVATIONS)

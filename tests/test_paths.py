@@ -135,8 +135,9 @@ def test_what_the_path_needs_is_asked_for():
     with pytest.raises(BadInput, match="method"):
         connect(problem, start, solution.network(), method="straigt")
     gated = Problem(problem.X, problem.y, 0.3, architecture=GatedReLU())
-    with pytest.raises(BadInput, match="two-layer"):
-        connect(gated, start, start)
+    ends = [gated.architecture.initial(gated, 3, [0]) for _ in range(2)]
+    with pytest.raises(BadInput, match="plain two-layer"):
+        connect(gated, *({k: v[0] for k, v in end.items()} for end in ends), method="straight")
     with pytest.raises(BadInput, match="position"):
         connect(problem, start, solution.network()).network(99.0)
 

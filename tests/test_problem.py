@@ -31,7 +31,7 @@ X, Y = np.arange(6.0).reshape(3, 2), np.array([1.0, -1.0, 1.0])
         (dict(loss="squarred"), "Unknown loss 'squarred'. Did you mean 'squared'"),
         (dict(loss="logistic", y=np.ones(3)), "y"),
         (dict(loss="hinge", y=np.array([0.0, 1.0, 2.0])), "y"),
-        (dict(architecture="two_layer"), "Did you mean 'two_layer_relu'"),
+        (dict(architecture="two_layer_rel"), "Did you mean 'two_layer_relu'"),
         (
             dict(X=np.column_stack([X, np.ones(3)]), architecture=TwoLayer(bias="penalised")),
             r"X has a constant column \(2\)",

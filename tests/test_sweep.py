@@ -284,7 +284,7 @@ def test_every_analysis_is_listed_with_a_line(capsys):
     [
         (["data=diabetis"], "Did you mean 'diabetes'"),
         (["optimizer=addam"], "Did you mean 'adam'"),
-        (["architecture=two_layer"], "Did you mean 'two_layer_relu'"),
+        (["architecture=two_layer_rel"], "Did you mean 'two_layer_relu'"),
         (["beta=0"], "beta is 0"),
         (["beta=-1"], "beta is -1"),
         (["loss=logistic", "data=diabetes"], "logistic"),
