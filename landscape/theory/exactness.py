@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from landscape import architectures
-from landscape.bounds import AllPatterns, beta_max
+from landscape.bounds import EXACT, AllPatterns, beta_max
 from landscape.pricing import prices as block_prices
 from landscape.problem import Problem
 from landscape.solvers import reference, solve
@@ -57,7 +57,8 @@ class Exactness:
             point and at random ones; at most 1 if nothing is missing (0 where the regulariser is
             no gauge, and there is no price).
         attained: the oracle's bound over what its own best unit attains, at the same points; 1 if
-            exact (0 where patterns are listed: there a price is a cone projection).
+            exact (0 where patterns are listed: there a price is a cone projection; relaxed bounds, which
+            name themselves, do not count).
         duality: largest excess of a dual point's bound over a network's objective (0: none).
         raised: largest relative rise by lift and lower (0: none).
         active: units of the optimal network.
@@ -146,7 +147,7 @@ def exactness(
         top = bound.ratio * problem.beta
         if problem.architecture.degree == 1.0:
             prices.append(adversary(problem, nu, starts, seed=seed + number) / top)
-        if every.oracle is not None:
+        if every.oracle is not None and bound.scope == EXACT:
             units = every.priced(nu)[1].units
             own = problem.architecture.program(problem, units)
             best = float(block_prices(own, nu).max(initial=0.0))
