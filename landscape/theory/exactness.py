@@ -57,8 +57,8 @@ class Exactness:
             point and at random ones; at most 1 if nothing is missing (0 where the regulariser is
             no gauge, and there is no price).
         attained: the oracle's bound over what its own best unit attains, at the same points; 1 if
-            exact (0 where patterns are listed: there a price is a cone projection; relaxed bounds, which
-            name themselves, do not count).
+            exact (0 where patterns are listed: there a price is a cone projection; bounds that name
+            themselves relaxed do not count).
         duality: largest excess of a dual point's bound over a network's objective (0: none).
         raised: largest relative rise by lift and lower (0: none).
         active: units of the optimal network.
