@@ -19,7 +19,7 @@ from landscape.pricing.layered import Rays, layered_supremum
 from landscape.problem import Problem
 from landscape.solvers import layered
 
-DEEP = [StandardDeep(depth, regulariser=r) for depth in (3, 4) for r in ("decay", "power")]  # type: ignore[arg-type]
+DEEP = [StandardDeep(depth, regulariser=r) for depth in (3, 4) for r in ("decay", "power")]
 LABELS = [one.label for one in DEEP]
 
 
@@ -232,7 +232,7 @@ def test_two_layers_are_asked_for_units_and_deeper_ones_for_networks():
     with pytest.raises(BadInput, match="depth"):
         StandardDeep(1)
     with pytest.raises(BadInput, match="Did you mean 'power'"):
-        StandardDeep(3, regulariser="powr")  # type: ignore[arg-type]
+        StandardDeep(3, regulariser="powr")
 
 
 def test_a_certificate_of_a_part_says_so():
