@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from landscape import arrangements
+from landscape.architectures.rows import check_bias_column, check_scalar_output, with_bias
 from landscape.arrangements import Arrangements
 
 if TYPE_CHECKING:
@@ -120,16 +121,25 @@ class Architecture(ABC):
         choices = ", ".join(f"{k}={v}" for k, v in config.items() if k != "name")
         return f"{config['name']}({choices})" if choices else str(config["name"])
 
-    @abstractmethod
+    @property
+    def hidden_bias(self) -> str:
+        """Bias of the neurons that see the inputs: "none", "penalised" or "free"."""
+        return getattr(self, "bias", "none")
+
     def check(self, X: Floats, y: Floats) -> None:
-        """Refuse data whose shapes the architecture cannot take, with a sentence."""
+        """Refuse data whose shapes the architecture cannot take, with a sentence.
+
+        Here: targets with several columns, and a constant column beside a bias.
+        """
+        check_scalar_output(self.label, y)
+        check_bias_column(self.hidden_bias, X)
 
     def check_loss(self, X: Floats, y: Floats, loss: Loss) -> None:  # noqa: B027
         """Refuse a loss with which no network attains the infimum on these data."""
 
-    @abstractmethod
     def design(self, X: Floats) -> Floats:
-        """Return the rows that neurons see, shape (n, p)."""
+        """Return the rows that neurons see, shape (n, p): X, or [X, 1] with a bias."""
+        return with_bias(self.hidden_bias, X)
 
     @abstractmethod
     def initial(

@@ -40,7 +40,6 @@ from landscape.architectures.rows import (
     check_bias_column,
     check_scalar_output,
     seeded_normal,
-    with_bias,
 )
 from landscape.arrangements import Arrangements
 from landscape.errors import BadInput, unknown
@@ -100,10 +99,6 @@ class GatedReLU(Architecture):
                 "(n, c); for targets (n,) leave outputs='one'."
             )
         check_bias_column(self.bias, X)
-
-    def design(self, X: Floats) -> Floats:
-        """Return what the gates see: X, or [X, 1] with a bias."""
-        return with_bias(self.bias, X)
 
     def _linear_design(self, problem: Problem) -> Floats:
         """What the weights see: the constants of "free" stand in the free block instead."""

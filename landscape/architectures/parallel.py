@@ -22,7 +22,6 @@ import torch
 from landscape import dictionary
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_own
-from landscape.architectures.rows import check_scalar_output
 from landscape.dictionary import Columns, Lasso
 from landscape.errors import BadInput
 
@@ -61,14 +60,6 @@ class Parallel(Architecture):
     @abstractmethod
     def reach(self, problem: Problem) -> Floats:
         """Return bounds of |g(x_k; ω)| over every unit of size one worth considering, (n,)."""
-
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns."""
-        check_scalar_output(self.name, y)
-
-    def design(self, X: Floats) -> Floats:
-        """Return X: units see the inputs themselves."""
-        return X
 
     def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return outputs (…, n)."""

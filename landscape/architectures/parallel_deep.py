@@ -45,10 +45,7 @@ from landscape import dictionary
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_own
 from landscape.architectures.rows import (
-    check_bias_column,
-    check_scalar_output,
     seeded_normal,
-    with_bias,
 )
 from landscape.arrangements.trees import Tree
 from landscape.dense import DenseAtoms, DenseCones, GroupProgram, Parts
@@ -107,15 +104,6 @@ class ParallelDeep(Architecture):
     def tree(self) -> Tree:
         """The shape of a unit."""
         return Tree(self.depth, self.branching)
-
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns, and a constant column beside a bias."""
-        check_scalar_output(self.name, y)
-        check_bias_column(self.bias, X)
-
-    def design(self, X: Floats) -> Floats:
-        """Return X, or [X, 1] with a bias."""
-        return with_bias(self.bias, X)
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0

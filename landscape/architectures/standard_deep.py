@@ -38,10 +38,7 @@ from landscape.architectures import features
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_layers
 from landscape.architectures.rows import (
-    check_bias_column,
-    check_scalar_output,
     seeded_normal,
-    with_bias,
 )
 from landscape.architectures.two_layer import TwoLayer
 from landscape.errors import BadInput, unknown, whole
@@ -103,15 +100,6 @@ class StandardDeep(Architecture):
     def two(self) -> TwoLayer:
         """The two-layer architecture with this bias."""
         return TwoLayer(bias=self.bias)
-
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns, and a constant column beside a bias."""
-        check_scalar_output(self.name, y)
-        check_bias_column(self.bias, X)
-
-    def design(self, X: Floats) -> Floats:
-        """Return X, or [X, 1] with a bias."""
-        return with_bias(self.bias, X)
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0

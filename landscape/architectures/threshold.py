@@ -29,7 +29,7 @@ import torch
 from landscape import arrangements
 from landscape.architectures.complete import clipped, level_sets
 from landscape.architectures.parallel import constants
-from landscape.architectures.rows import BIASES, check_bias_column, seeded_normal, with_bias
+from landscape.architectures.rows import BIASES, seeded_normal
 from landscape.architectures.steps import Steps
 from landscape.arrangements import Arrangements
 from landscape.arrangements.faces import two_sided
@@ -69,15 +69,6 @@ class Threshold(Steps):
     def has_constant(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether there is a free output bias ξ."""
         return self.bias == "free"
-
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns, and a constant column beside a bias."""
-        super().check(X, y)
-        check_bias_column(self.bias, X)
-
-    def design(self, X: Floats) -> Floats:
-        """Return X, or [X, 1] with a bias."""
-        return with_bias(self.bias, X)
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0

@@ -35,7 +35,7 @@ import torch
 from landscape import dictionary
 from landscape.architectures.complete import clipped, level_sets
 from landscape.architectures.parallel import constants
-from landscape.architectures.rows import check_bias_column, seeded_normal, with_ones
+from landscape.architectures.rows import seeded_normal
 from landscape.architectures.steps import Steps
 from landscape.arrangements.switches import Lines, Ordered
 from landscape.dictionary import Priced
@@ -93,14 +93,10 @@ class DeepThreshold(Steps):
         counts = [prod(above[at:]) for at in range(len(above))] if self.tree else above
         return list(zip(counts, below, strict=True))
 
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns, and constant columns (there are biases)."""
-        super().check(X, y)
-        check_bias_column("free", X)
-
-    def design(self, X: Floats) -> Floats:
-        """Return [X, 1]."""
-        return with_ones(X)
+    @property
+    def hidden_bias(self) -> str:
+        """Every neuron has a free bias."""
+        return "free"
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0

@@ -39,11 +39,8 @@ from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_sequential
 from landscape.architectures.rows import (
     BIASES,
-    check_bias_column,
-    check_scalar_output,
     linear_separates,
     seeded_normal,
-    with_bias,
 )
 from landscape.arrangements import Arrangements
 from landscape.errors import BadInput, unknown
@@ -114,11 +111,6 @@ class TwoLayer(Architecture):
             del choices["skip"]
         return choices
 
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns, and a constant column beside a bias."""
-        check_scalar_output(self.label, y)
-        check_bias_column(self.bias, X)
-
     def check_loss(self, X: Floats, y: Floats, loss: Loss) -> None:
         """Refuse labels that a free skip connection separates: its weights would go to infinity."""
         if self.skip != "free" or not (loss.classes and loss.smooth):
@@ -129,10 +121,6 @@ class TwoLayer(Architecture):
                 "free skip connection then falls for ever as its weights grow: pass "
                 "skip='penalised', or loss='hinge'."
             )
-
-    def design(self, X: Floats) -> Floats:
-        """Return X, or [X, 1] with a bias."""
-        return with_bias(self.bias, X)
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0

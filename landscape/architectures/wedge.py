@@ -31,7 +31,7 @@ import torch
 
 from landscape import dictionary
 from landscape.architectures.parallel import Parallel, constants, distinct
-from landscape.architectures.rows import check_bias_column, seeded_normal, with_ones
+from landscape.architectures.rows import seeded_normal
 from landscape.arrangements import wedges
 from landscape.dictionary import Oracle, Priced
 from landscape.errors import BadInput, unknown
@@ -90,15 +90,10 @@ class Wedge(Parallel):
         return self.norm == 2
 
     def check(self, X: Floats, y: Floats) -> None:
-        """Refuse targets with several columns, a bias twice, and too few samples."""
+        """Refuse what all refuse, and too few samples for a hyperplane."""
         super().check(X, y)
-        check_bias_column(self.bias, X)
         if not self.axes:
             wedges.check_enough(len(X), X.shape[1] - (self.bias == "none"))
-
-    def design(self, X: Floats) -> Floats:
-        """Return X, or [X, 1] with a bias."""
-        return with_ones(X) if self.has_constant else X
 
     def penalised(self, problem: Problem) -> NDArray[np.bool_]:
         """Return which coordinates of a hidden weight count: a bias does not."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from landscape.bounds import relative_gap
+from landscape.solvers.newton import NewtonSystem
 from landscape.solvers.norm_cones import (
     START_CENTRE,
     START_SIZE,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 ITERATIONS = 150
 FAR = 0.5
-CONJUGATE = 20
-"""Most steps of conjugate gradients in one solve."""
 
 
 @dataclass
@@ -174,14 +173,14 @@ class DenseInterior:
         return True
 
 
-class _System:
+class _System(NewtonSystem):
     """The Newton system of one iteration, factored."""
 
     def __init__(
         self, b: DenseBlocks, norm: ScaledNorm, weights: Tensor, L: Tensor, gap: float
     ) -> None:
-        self.b, self.norm, self.weights, self.L, self.root = b, norm, weights, L, L.sqrt()
-        self.accuracy = min(max(1e-3 * gap, 1e-10), 1e-4)
+        super().__init__(b, L, min(max(1e-3 * gap, 1e-10), 1e-4))
+        self.norm, self.weights = norm, weights
         H = torch.bmm((weights[:, :, None] * b.rows).mT, b.rows)
         size = b.p // b.parts
         eye = torch.eye(size, dtype=H.dtype, device=H.device)
@@ -199,55 +198,14 @@ class _System:
         schur.diagonal().add_(1.0)
         self.schur, worse = torch.linalg.cholesky_ex(schur)
         self.sound = sound and not bool(worse)
-        if b.free.shape[1]:
-            seen = self.root[:, None] * b.free
-            self.seen = torch.cholesky_solve(seen, self.schur)
-            self.small = torch.linalg.cholesky_ex(seen.T @ self.seen)[0]
+        self.eliminate()
 
-    def _inverse(self, r: Tensor) -> Tensor:
+    def inverse(self, r: Tensor) -> Tensor:
+        """Return H_g⁻¹ r_g for every block."""
         return torch.cholesky_solve(r[:, :, None], self.factor)[:, :, 0]
 
-    def _precondition(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply the inverse of the factored system."""
-        b = self.b
-        u = self.root * b.apply(self._inverse(r))
-        u = torch.cholesky_solve(u[:, None], self.schur)[:, 0]
-        c = r0
-        if len(r0):
-            c = torch.cholesky_solve((r0 - b.free.T @ (self.root * u))[:, None], self.small)[:, 0]
-            u = u + self.seen @ c
-        return self._inverse(r - b.adjoint(self.root * u)), c
-
-    def _operate(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply the true system."""
-        b = self.b
-        bent = self.L * (b.apply(x) + b.free @ c)
+    def curved(self, x: Tensor) -> Tensor:
+        """Return H_g x_g for every block."""
+        b = self.blocks
         seen = self.weights * torch.bmm(b.rows, x[:, :, None])[:, :, 0]
-        out = b.adjoint(bent) + b.pull(seen) + b.joined(self.norm.reduced(b.split(x)))
-        return out, b.free.T @ bent
-
-    def solve(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the solution by preconditioned conjugate gradients; far from the end, roughly."""
-        x, c = self._precondition(r, r0)
-        moved, free_moved = self._operate(x, c)
-        rest, rest0 = r - moved, r0 - free_moved
-        size = self.accuracy * _size(r, r0)
-        if _size(rest, rest0) <= size:
-            return x, c
-        d, d0 = e, e0 = self._precondition(rest, rest0)
-        product = (rest * e).sum() + (rest0 * e0).sum()
-        for _ in range(CONJUGATE):
-            moved, free_moved = self._operate(d, d0)
-            length = product / ((d * moved).sum() + (d0 * free_moved).sum())
-            x, c = x + length * d, c + length * d0
-            rest, rest0 = rest - length * moved, rest0 - length * free_moved
-            if not _size(rest, rest0) > size:
-                break
-            e, e0 = self._precondition(rest, rest0)
-            product, before = (rest * e).sum() + (rest0 * e0).sum(), product
-            d, d0 = e + product / before * d, e0 + product / before * d0
-        return x, c
-
-
-def _size(a: Tensor, b: Tensor) -> float:
-    return float((a * a).sum() + (b * b).sum()) ** 0.5
+        return b.pull(seen) + b.joined(self.norm.reduced(b.split(x)))

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from landscape.bounds import relative_gap
+from landscape.solvers.newton import NewtonSystem
 from landscape.solvers.norm_cones import (
     START_CENTRE,
     START_SIZE,
@@ -226,14 +227,13 @@ class Interior:
         return True
 
 
-class _System:
+class _System(NewtonSystem):
     """The Newton system of one iteration, factored."""
 
     def __init__(self, interior: Interior, norm: ScaledNorm, weights: Tensor, L: Tensor) -> None:
-        b = self.blocks = interior.blocks
-        self.buffer = interior.spare[0]
-        self.norm, self.weights, self.L, self.root = norm, weights, L, L.sqrt()
-        self.accuracy = min(max(1e-3 * interior.now.gap, 1e-9), 1e-4)
+        super().__init__(interior.blocks, L, min(max(1e-3 * interior.now.gap, 1e-9), 1e-4))
+        b = self.blocks
+        self.buffer, self.norm, self.weights = interior.spare[0], norm, weights
         k = b.penalised
         H = (weights @ interior.products)[:, interior.place].reshape(b.size, b.p, b.p)
         H[b.shifting, k:, k:] += SHIFTING
@@ -244,18 +244,14 @@ class _System:
         diagonal = H.diagonal(dim1=1, dim2=2)
         diagonal[:, :k] += norm.inverse[:, None]
         factor, sound = factored(H)
-        self.inverse = torch.cholesky_inverse(factor)
-        joined, bad = torch.linalg.cholesky_ex(b.sum_per_pattern(self.inverse))
+        self.inverses = torch.cholesky_inverse(factor)
+        joined, bad = torch.linalg.cholesky_ex(b.sum_per_pattern(self.inverses))
         for kind in KINDS if interior.now.gap > COARSE else KINDS[1:]:
             self.schur, worse = torch.linalg.cholesky_ex(self._complement(interior, joined, kind))
             if not bool(worse):
                 break
         self.sound = sound and not bool(bad.any() | worse)
-        self.free = b.free
-        if self.free.shape[1]:
-            seen = self.root[:, None] * b.free
-            self.seen = torch.cholesky_solve(seen, self.schur)
-            self.small = torch.linalg.cholesky_ex(seen.T @ self.seen)[0]
+        self.eliminate()
 
     def _complement(self, interior: Interior, joined: Tensor, kind: torch.dtype) -> Tensor:
         """Return the lower triangle of the Schur complement, computed in one precision."""
@@ -275,54 +271,19 @@ class _System:
                 schur[top:low, :low].addmm_(flat[top:low], flat[:low].T)
         return schur.double()
 
-    def _precondition(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply the inverse of the factored system."""
-        b = self.blocks
-        x = (self.inverse @ r[:, :, None])[:, :, 0]
-        u = torch.cholesky_solve((self.root * b.apply(x))[:, None], self.schur)[:, 0]
-        c = r0
-        if len(r0):
-            c = torch.cholesky_solve((r0 - b.free.T @ (self.root * u))[:, None], self.small)[:, 0]
-            u = u + self.seen @ c
-        r = r - b.adjoint(self.root * u)
-        return (self.inverse @ r[:, :, None])[:, :, 0], c
+    def inverse(self, r: Tensor) -> Tensor:
+        """Return H_g⁻¹ r_g for every block."""
+        return (self.inverses @ r[:, :, None])[:, :, 0]
 
-    def _operate(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply the true system, matrix-free."""
+    def curved(self, x: Tensor) -> Tensor:
+        """Return H_g x_g for every block, matrix-free."""
         b, k = self.blocks, self.blocks.penalised
-        bent = self.L * (b.apply(x) + b.free @ c)
         # The sides of the cone's rows cancel in GᵀDG.
         seen = torch.mm(x, b.cone_t, out=self.buffer).mul_(self.weights)
-        out = torch.addmm(b.adjoint(bent), seen, b.cone)
+        out = seen @ b.cone
         out[:, :k] += self.norm.reduced(x[:, :k])
         out[b.shifting, k:] += SHIFTING * x[b.shifting, k:]
-        return out, b.free.T @ bent
-
-    def solve(self, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the solution by preconditioned conjugate gradients; far from the end, roughly."""
-        x, c = self._precondition(r, r0)
-        moved, free_moved = self._operate(x, c)
-        rest, rest0 = r - moved, r0 - free_moved
-        size = float(_dot(r, r0, r, r0)) ** 0.5
-        if not float(_dot(rest, rest0, rest, rest0)) ** 0.5 > self.accuracy * size:
-            return x, c
-        d, d0 = e, e0 = self._precondition(rest, rest0)
-        product = _dot(rest, rest0, e, e0)
-        for _ in range(14):
-            moved, free_moved = self._operate(d, d0)
-            length = product / _dot(d, d0, moved, free_moved)
-            x, c = x + length * d, c + length * d0
-            rest, rest0 = rest - length * moved, rest0 - length * free_moved
-            if not float(_dot(rest, rest0, rest, rest0)) ** 0.5 > self.accuracy * size:
-                break
-            e, e0 = self._precondition(rest, rest0)
-            product, before = _dot(rest, rest0, e, e0), product
-            d, d0 = e + product / before * d, e0 + product / before * d0
-        return x, c
-
-
-def _dot(a: Tensor, a0: Tensor, b: Tensor, b0: Tensor) -> Tensor:
-    return (a * b).sum() + (a0 * b0).sum()
+        return out
 
 
 def centre(blocks: Blocks, directions: Tensor, steps: int = 40) -> tuple[Tensor, Tensor]:
