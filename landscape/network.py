@@ -43,11 +43,12 @@ class Network(torch.nn.Module):
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
 
     def forward(self, X: NDArray[np.float64] | torch.Tensor) -> torch.Tensor:
-        """Return the outputs, shape (n,), at inputs X (n, d), an array or a tensor."""
+        """Return the outputs, (n,) or (n, c), at inputs X (n, d), an array or a tensor."""
         some = next(iter(self.parameters()))
-        return self.architecture.forward(
-            self.values, torch.as_tensor(X, dtype=some.dtype, device=some.device)
-        )
+        X = torch.as_tensor(X, dtype=some.dtype, device=some.device)
+        out = self.architecture.forward(self.values, X)
+        flat = self.architecture.flat_outputs and out.shape[-1] > len(X)
+        return out.unflatten(-1, (len(X), -1)) if flat else out
 
     def gates(self) -> NDArray[np.float64]:
         """Return the directions whose signs on the design rows are the neurons' patterns."""

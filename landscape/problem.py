@@ -60,7 +60,7 @@ class Problem:
         self.X = _real("X", X)
         self.loss = losses.get(loss)
         self.architecture = architectures.get(architecture)
-        self.y = _real("y", y)
+        self.y = given = _real("y", y)
         self.beta = _positive("beta", beta)
         if self.X.ndim != 2:
             raise BadInput(
@@ -72,9 +72,17 @@ class Problem:
         if len(self.y) != len(self.X):
             raise BadInput(f"y has {len(self.y)} entries for the {len(self.X)} rows of X.")
         _check_sizes(self.X, self.y, self.beta)
+        if self.architecture.flat_outputs:
+            self.y = given.reshape(-1)
+        self._given = given
         self.y = self.loss.check(self.y)
         self.architecture.check(self.X, self.y)
         self.architecture.check_loss(self.X, self.y, self.loss)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network puts out for one sample."""
+        return self.y.size // len(self.X)
 
     @cached_property
     def design(self) -> NDArray[np.float64]:
@@ -100,7 +108,7 @@ class Problem:
         """Return the same problem with some of its arguments changed."""
         now: dict[str, Any] = {
             "X": self.X,
-            "y": self.y,
+            "y": self._given,
             "beta": self.beta,
             "loss": self.loss,
             "architecture": self.architecture,

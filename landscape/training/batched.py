@@ -88,7 +88,12 @@ def train(
         NotConverged: if a run's objective is not finite at the end.
     """
     widths, seeds = _wholes("width", width), _wholes("seeds", seeds, least=0)
-    _check(optimizer, schedule, batch_size, len(problem.y), options)
+    _check(optimizer, schedule, batch_size, len(problem.X), options)
+    if batch_size is not None and len(problem.y) > len(problem.X):
+        raise BadInput(
+            f"batch_size is {batch_size}: architecture {problem.architecture.label} has several "
+            "outputs side by side and takes the full batch; leave batch_size out."
+        )
     _check_numbers(optimizer, steps, learning_rate, scale, record_every)
     wanted = _moments(snapshots, steps)
     kind = DTYPES.get(str(dtype).removeprefix("torch."))
