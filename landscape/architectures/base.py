@@ -77,7 +77,7 @@ class Architecture(ABC):
     within_neurons: ClassVar[bool] = False
     """Whether units of an oracle are ReLU neurons ‖u‖₂ ≤ 1 over the design, but not all of them."""
     flat_outputs: ClassVar[bool] = False
-    """Whether outputs of a sample lie side by side: targets (n, c) are used as (nc,), so are fits."""
+    """Whether outputs of a sample lie side by side: targets (n, c) become (nc,), like fits."""
     smooth_units: ClassVar[bool] = False
     """Whether units priced by an oracle depend smoothly on their parameters (and may slide)."""
 
