@@ -10,6 +10,7 @@ import numpy as np
 
 from landscape.architectures import (
     Architecture,
+    BatchNorm,
     DeepNarrow,
     DeepThreshold,
     GatedReLU,
@@ -107,6 +108,12 @@ CASES = [
         _orthogonal(GatedReLU()),
         float(0.1 * np.linalg.norm(Y_EYE) - 0.005),
         "all open: one group on y",
+    ),
+    Case(
+        "batch-norm-eye",
+        _orthogonal(BatchNorm()),
+        _relu_eye(Y_EYE, 0.1),
+        "n = rank + 1: [U, 1/√n] is orthogonal, signs of y decouple",
     ),
     Case(
         "free-bias-constant",

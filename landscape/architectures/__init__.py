@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from landscape.architectures.base import Architecture, ConvexPoint
+from landscape.architectures.batch_norm import BatchNorm
 from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
 from landscape.architectures.parallel_deep import ParallelDeep
@@ -23,6 +24,7 @@ NAMES: dict[str, type[Architecture]] = {
         StandardDeep,
         TwoLayer,
         GatedReLU,
+        BatchNorm,
         DeepNarrow,
         Polynomial,
         Threshold,
@@ -57,6 +59,7 @@ __all__ = [
     "NAMES",
     "Architecture",
     "BadInput",
+    "BatchNorm",
     "ConvexPoint",
     "DeepNarrow",
     "DeepThreshold",
