@@ -123,7 +123,7 @@ class AllPatterns:
         self.rank = int(np.linalg.matrix_rank(problem.design))
         # With a free bias branch and bound is less sharp: short lists are priced faster.
         free = not problem.architecture.penalised(problem).all()
-        short = arrangements.count(len(problem.y), self.rank) <= min(effort, SHORT)
+        short = arrangements.count(len(problem.design), self.rank) <= min(effort, SHORT)
         searched = problem.architecture.searched
         some = None
         if not searched or (free and short):
@@ -227,7 +227,7 @@ class AllPatterns:
             bound = max(bound, largest_price(self.linear, nu)[0])
         ratio = bound / program.beta
         value, feasible = lower_bound_at(program, nu, ratio)
-        count = arrangements.count(len(nu), self.rank)
+        count = arrangements.count(len(self.problem.design), self.rank)
         return Bound(value, feasible, ratio, EXACT if exact else RELAXED, count), found
 
 

@@ -151,8 +151,9 @@ def certify(
         raise unknown("effort", effort, EFFORT)
     networks, single = several(network)
     duals = _dual_points(problem, dual)
-    if isinstance(patterns, Arrangements) and patterns.n != len(problem.y):
-        raise BadInput(f"patterns are over {patterns.n} samples, problem has {len(problem.y)}.")
+    if isinstance(patterns, Arrangements) and patterns.n != len(problem.design):
+        rows = len(problem.design)
+        raise BadInput(f"patterns are over {patterns.n} samples, problem has {rows}.")
     own = [read(problem, one) for one in networks]
     sources: list[Callable[[Floats], Bound]] = []
     if patterns is not None:

@@ -186,8 +186,10 @@ def load(
         scale_y: zero mean and unit variance of real-valued targets (real data).
         test_fraction: share that is held out (real data).
         seed: of the split and subsample.
-        **options: digits: ``classes`` (a pair, labels ±1, or "all"); series: ``lags``; made sets:
-            their own arguments, which include ``n``; they are never processed.
+        **options: digits: ``classes`` (a pair, labels ±1, "parity", odd digits +1, or "all") and
+            ``side`` (8, 4, 2: images of so many pixels a side, means of blocks, grey levels from 0
+            to 1; take standardize=False); series: ``lags``; made sets: their own arguments, which
+            include ``n``; they are never processed.
 
     Raises:
         BadInput: for unknown names and options and impossible sizes.
@@ -258,6 +260,7 @@ def _prepare(
 ) -> tuple[Floats, Floats, str, str]:
     """Choose classes or lags; return inputs, targets, the task and a label."""
     allowed = {"series": ("lags",), "binary": (), "regression": ()}.get(task, ("classes",))
+    allowed = (*allowed, "side") if name == "digits" else allowed
     for option in options:
         if option not in allowed:
             raise unknown(f"option of data set {name!r}", option, allowed)
@@ -271,7 +274,10 @@ def _prepare(
         return X, y, task, name
     if task == "binary":
         return X, np.where(y > 0, 1.0, -1.0), task, name
+    X = _shrunk(X, options["side"]) if "side" in options else X
     classes = options.get("classes", "all")
+    if name == "digits" and classes == "parity":
+        return X, np.where(y % 2 == 1, 1.0, -1.0), "binary", f"{name} odd/even"
     if isinstance(classes, str):
         if classes != "all":
             raise BadInput(f"classes is {classes!r}: it must be 'all' or a pair such as [3, 8].")
@@ -285,6 +291,14 @@ def _prepare(
     kept = np.isin(y, pair)
     label = f"{name} {int(pair[0])}/{int(pair[1])}"
     return X[kept], np.where(y[kept] == pair[1], 1.0, -1.0), "binary", label
+
+
+def _shrunk(X: Floats, side: Any) -> Floats:
+    """Return digits as images of so many pixels a side, means of blocks, grey levels in [0, 1]."""
+    if side not in (8, 4, 2):
+        raise BadInput(f"side is {side!r}: digits can be 8, 4 or 2 pixels a side.")
+    block = 8 // side
+    return X.reshape(-1, side, block, side, block).mean(axis=(2, 4)).reshape(-1, side**2) / 16
 
 
 def _split(

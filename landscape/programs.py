@@ -117,6 +117,14 @@ class MaskedAtoms:
             return self.signs[:, None, None] * pulled[self.index]
         return self.signs[:, None] * ((self.weights * nu) @ self.design)[self.index]
 
+    def on_rows(self, nu: Floats) -> Floats:
+        """Return what every row of the design sees of ν (n[, c]): here ν itself."""
+        return nu
+
+    def pooled(self, values: Floats) -> Floats:
+        """Return values (rows, …) of the design's rows summed over each sample: here themselves."""
+        return values
+
     def matrix(self, block: int) -> Floats:
         """Return s_g D_i(g) X, shape (n, p)."""
         return self.signs[block] * self.weights[self.index[block]][:, None] * self.design

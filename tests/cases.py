@@ -11,6 +11,7 @@ import numpy as np
 from landscape.architectures import (
     Architecture,
     BatchNorm,
+    Convolution,
     DeepNarrow,
     DeepThreshold,
     GatedReLU,
@@ -108,6 +109,18 @@ CASES = [
         _orthogonal(GatedReLU()),
         float(0.1 * np.linalg.norm(Y_EYE) - 0.005),
         "all open: one group on y",
+    ),
+    # (u₁)_+ + (u₂)_+ is √2 at most: y is thresholded by β/√2.
+    Case(
+        "convolution-two-patches",
+        Problem(
+            np.array([[1.0, 0.0, 0.0, 1.0]]),
+            np.array([2.0]),
+            0.5,
+            architecture=Convolution(stride=2),
+        ),
+        0.5 * 2.0 / sqrt(2) - 0.5 * 0.5**2 / 2,
+        "soft threshold at β/√2",
     ),
     Case(
         "batch-norm-eye",

@@ -6,6 +6,7 @@ from typing import Any
 
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.batch_norm import BatchNorm
+from landscape.architectures.convolution import Convolution
 from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
 from landscape.architectures.parallel_deep import ParallelDeep
@@ -25,6 +26,7 @@ NAMES: dict[str, type[Architecture]] = {
         TwoLayer,
         GatedReLU,
         BatchNorm,
+        Convolution,
         DeepNarrow,
         Polynomial,
         Threshold,
@@ -61,6 +63,7 @@ __all__ = [
     "BadInput",
     "BatchNorm",
     "ConvexPoint",
+    "Convolution",
     "DeepNarrow",
     "DeepThreshold",
     "GatedReLU",

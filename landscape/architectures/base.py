@@ -216,6 +216,10 @@ class Architecture(ABC):
         """Return rows (N, p) and weights (N,): neurons u price as ± weightsᵀ(rows u)_+ at ν."""
         raise NotImplementedError
 
+    def on_rows(self, problem: Problem, nu: Floats) -> Floats:
+        """Return what every row of the design sees of a dual point: ν, unless rows are pooled."""
+        return nu
+
     def representatives(
         self, problem: Problem, gates: Floats, signs: Floats
     ) -> tuple[Floats, Floats]:

@@ -177,7 +177,8 @@ def _bounds_by(program: Program, nu: Floats, xi: Floats, multipliers: Floats) ->
         return groups.bounds_by(program, nu, xi, multipliers)  # pyright: ignore[reportArgumentType]
     cones = program.cones
     weights = cones.sides[cones.index] * multipliers
-    return _charged(program, xi + weights @ cones.design, np.abs(nu) + multipliers)
+    rows = np.abs(program.atoms.on_rows(nu))
+    return _charged(program, xi + weights @ cones.design, rows + multipliers)
 
 
 def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
@@ -185,12 +186,13 @@ def coarse_prices(program: Program, nu: Floats, xi: Floats) -> Floats:
     if program.units is not None:
         terms = program.gauge.polar(program.atoms.terms(nu))  # pyright: ignore[reportAttributeAccessIssue]
         return program.gauge.polar(xi) + 2.0 * (len(nu) + 16) * EPSILON * terms
+    rows = np.abs(program.atoms.on_rows(nu))
     if nu.ndim == 2:  # every polar used is at most the Frobenius norm, a sum over outputs
         lengths = np.linalg.norm(program.atoms.design, axis=1)
         decomposed = 64 * EPSILON * np.linalg.norm(xi, axis=(1, 2)) * max(xi.shape[1:])
-        return program.gauge.polar(xi) + decomposed + _allowance(lengths, np.abs(nu).sum(axis=1))
+        return program.gauge.polar(xi) + decomposed + _allowance(lengths, rows.sum(axis=1))
     # Without its cone a free coordinate is unbounded; within it, see `free_coordinate_radius`.
-    return _charged(program, xi, np.abs(nu))
+    return _charged(program, xi, rows)
 
 
 def free_coordinate_radius(program: Program) -> float:
@@ -212,7 +214,7 @@ def sample_sizes(program: Program) -> Floats:
         return program.atoms.reach
     design, penalised = program.atoms.design, program.gauge.penalised
     free = np.abs(design[:, ~penalised]).sum(axis=1) * free_coordinate_radius(program)
-    return np.linalg.norm(design[:, penalised], axis=1) + free
+    return program.atoms.pooled(np.linalg.norm(design[:, penalised], axis=1) + free)
 
 
 def _cone_price(program: Program, nu: Floats, block: int, xi: Floats) -> float:
@@ -226,7 +228,8 @@ def _cone_price(program: Program, nu: Floats, block: int, xi: Floats) -> float:
         multipliers, _ = nnls((rows * weight).T, -xi * weight)
     except RuntimeError:  # its iteration limit: λ = 0 is still a valid bound
         multipliers = np.zeros(len(rows))
-    return float(_charged(program, xi + rows.T @ multipliers, np.abs(nu) + multipliers))
+    weights = np.abs(program.atoms.on_rows(nu)) + multipliers
+    return float(_charged(program, xi + rows.T @ multipliers, weights))
 
 
 def _charged(program: Program, rest: Floats, weights: Floats) -> Floats:

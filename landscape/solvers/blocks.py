@@ -99,7 +99,7 @@ class Blocks:
         self.paired = np.array_equal(index, np.r_[half, half]) and np.array_equal(
             atoms.signs, np.repeat([1.0, -1.0], self.patterns)
         )
-        rows, first = _rays(X)
+        rows, first = rays(X)
         self.rows = first  # the sample that stands for each cone row
         self.cone = tensor(rows)
         self.cone_t = self.cone.T.contiguous()
@@ -178,7 +178,7 @@ class Blocks:
         return out * self.theta_scale
 
 
-def _rays(X: Floats) -> tuple[Floats, np.ndarray]:
+def rays(X: Floats) -> tuple[Floats, np.ndarray]:
     """Return unit rows, one of every set of collinear ones, and the samples they come from."""
     lengths = np.linalg.norm(X, axis=1)
     used = np.flatnonzero(lengths > 0)

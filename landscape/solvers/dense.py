@@ -9,8 +9,11 @@ import numpy as np
 import torch
 
 from landscape.bounds import lower_bound, relative_gap
+from landscape.dense import DenseAtoms, DenseCones, GroupProgram
 from landscape.dictionary import Columns, Lasso
+from landscape.pricing import sample_sizes
 from landscape.solvers import active_set
+from landscape.solvers.blocks import rays
 from landscape.solvers.dense_blocks import DenseBlocks
 from landscape.solvers.dense_interior import DenseInterior
 from landscape.solvers.reference import Optimum
@@ -18,8 +21,7 @@ from landscape.solvers.reference import Optimum
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from landscape.dense import GroupProgram
-    from landscape.programs import Floats
+    from landscape.programs import Floats, Program
     from landscape.solvers.dense_interior import Iterate
 
 VERSION = 1
@@ -33,12 +35,13 @@ CLOSE = 1e-2
 
 
 def minimise(
-    program: GroupProgram, tolerance: float = 1e-9, device: str = "cpu"
+    program: Program, tolerance: float = 1e-9, device: str = "cpu"
 ) -> tuple[Optimum | None, str]:
     """Return the optimum of a program over dense blocks, and what kept it from the tolerance.
 
     Args:
         program: the blocks, with cones that have an interior, or without cones; a smooth loss.
+            Blocks that are masked copies of a design are written out.
         tolerance: relative gap wanted.
         device: where the arithmetic runs.
 
@@ -46,6 +49,8 @@ def minimise(
         The optimum, its gap proved by its own multipliers, or None where a cone has no interior
         or the iteration breaks down; and a reason, empty if the tolerance was met.
     """
+    if not isinstance(program, GroupProgram):
+        return _written_out(program, tolerance, device)
     with torch.inference_mode():
         blocks = DenseBlocks(program, device)
         inside = blocks.inside()
@@ -67,6 +72,27 @@ def minimise(
     if best is None:
         return None, "the interior point broke down"
     return best, f"the interior point stopped at a gap of {best.gap:.1e}"
+
+
+def _written_out(program: Program, tolerance: float, device: str) -> tuple[Optimum | None, str]:
+    """Solve with a matrix for every block; collinear rows of the design cut one half-space."""
+    design, blocks = program.atoms.design, range(program.atoms.size)
+    maps = np.array([program.atoms.matrix(g) for g in blocks])
+    reach, first, cones = sample_sizes(program), np.zeros(0, dtype=np.intp), None
+    if program.cones is not None:
+        first = rays(design)[1]
+        sides = program.cones.sides[program.cones.index][:, first]
+        cones = DenseCones(sides[:, :, None] * design[first])
+    atoms = DenseAtoms(maps, {"block": np.arange(program.atoms.size)}, reach)
+    written = GroupProgram.of(
+        program.loss, program.y, program.beta, atoms, program.gauge, cones, program.free
+    )
+    found, reason = minimise(written, tolerance, device)
+    if found is not None and found.multipliers is not None and cones is not None:
+        multipliers = np.zeros((program.atoms.size, len(design)))
+        multipliers[:, first] = found.multipliers
+        found = replace(found, multipliers=multipliers)
+    return found, reason
 
 
 def _candidates(blocks: DenseBlocks, point: Iterate) -> list[Optimum]:

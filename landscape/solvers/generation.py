@@ -248,6 +248,7 @@ def _search(
     penalised, p = architecture.penalised(problem), X.shape[1]
     gates, signs, largest, count = [], [], 0.0, 0
     carrying = carrying & columns.gates.any(axis=1)  # a linear block is no neuron
+    nu = architecture.on_rows(problem, optimum.nu)
     for sign in (1.0, -1.0):
         near = optimum.theta[carrying & (columns.signs == sign)]
         norms = np.linalg.norm(near[:, penalised], axis=1)
@@ -260,7 +261,7 @@ def _search(
         found, best = search.find(
             X,
             penalised,
-            sign * optimum.nu,
+            sign * nu,
             beta,
             starts,
             near,

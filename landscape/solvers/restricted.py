@@ -18,6 +18,7 @@ from landscape.dense import GroupProgram
 from landscape.dictionary import Lasso
 from landscape.errors import NotConverged
 from landscape.free_directions import refit_free
+from landscape.pooled import PooledAtoms
 from landscape.solvers import active_set, dense, group_lasso, reference
 from landscape.solvers.blocks import Blocks, threads_for
 from landscape.solvers.finish import finish, identify
@@ -69,7 +70,7 @@ def minimise(
         return _without_blocks(program)
     if not reason and isinstance(program, Lasso):
         return active_set.minimise(program, tolerance, start, throw)
-    if not reason and isinstance(program, GroupProgram):
+    if not reason and (isinstance(program, GroupProgram) or _pooled(program)):
         with threads_for(_work(program)):
             found, reason = dense.minimise(program, tolerance, device)
         if found is not None and found.gap <= max(tolerance, NEARLY):
@@ -108,7 +109,7 @@ def resume(
     The warm start of late rounds of column generation and of regularisation paths: blocks that
     are zero in ``theta`` enter where they price above β.
     """
-    if _unsuited(program) or program.cones is None:
+    if _unsuited(program) or program.cones is None or _pooled(program):
         return None
     with torch.inference_mode(), threads_for(_work(program)):
         blocks = Blocks(program, device)
@@ -146,7 +147,13 @@ def _without_blocks(program: Program) -> Optimum:
 
 def _work(program: Program) -> int:
     """Return how many numbers the blocks' matrices would hold."""
-    return program.atoms.size * len(program.y) * program.atoms.dimension
+    rows = len(program.y) if program.units is not None else len(program.atoms.design)
+    return program.atoms.size * rows * program.atoms.dimension
+
+
+def _pooled(program: Program) -> bool:
+    """Return whether rows of the design are pooled, which only dense blocks can do."""
+    return isinstance(program.atoms, PooledAtoms)
 
 
 def _unsuited(program: Program) -> str:

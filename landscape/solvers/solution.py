@@ -167,7 +167,7 @@ def _program(path: str | Path, problem: Problem, stored: dict[str, Any]) -> Prog
         raise BadInput(
             f"{path} has blocks of {width} coordinates (bias included): the problem has {p}."
         )
-    patterns = Arrangements(stored["packed"], len(problem.y), stored["gates"])
+    patterns = Arrangements(stored["packed"], len(problem.design), stored["gates"])
     program = problem.architecture.program(problem, patterns)
     return program.with_blocks(stored["index"], stored["signs"])
 

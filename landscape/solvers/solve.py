@@ -245,7 +245,7 @@ def _unproved(
 
 
 def _size(problem: Problem) -> tuple[int, int]:
-    return len(problem.y), int(np.linalg.matrix_rank(problem.design))
+    return len(problem.design), int(np.linalg.matrix_rank(problem.design))
 
 
 def _first_neurons(problem: Problem, start: Any, seed: int) -> tuple[Floats, Floats]:
@@ -292,8 +292,9 @@ def as_arrangements(problem: Problem, patterns: Arrangements | NDArray[np.bool_]
                 "boolean with shape (P, n)."
             )
         count = patterns.shape[1]
-    if count != len(problem.y):
-        raise BadInput(f"patterns are over {count} samples, the problem has {len(problem.y)}.")
+    if count != len(problem.design):
+        rows = len(problem.design)
+        raise BadInput(f"patterns are over {count} samples, the problem has {rows}.")
     if len(patterns) == 0:
         raise BadInput("patterns is empty: there must be at least one.")
     if isinstance(patterns, Arrangements):
