@@ -1,4 +1,6 @@
-r"""Optima of standard deep ReLU networks known in closed form: data on one line, orthogonal data.
+r"""Optima of ReLU networks known in closed form: data on one line, orthogonal data.
+
+First of standard deep networks; of two layers with several outputs see `whitened_outputs`.
 
 There all that a unit network can put out are two *channels*.  On samples :math:`x_k = s_k v` of
 one line, ‖v‖ = 1, these are :math:`(s)_+` and :math:`(−s)_+`; with :math:`XX^⊤ = c I` the samples
@@ -175,3 +177,38 @@ def _two_signs(g: Floats, r: Floats, beta: float) -> float:
         w = brentq(lambda w: float(roots(w) @ roots(w)) - w**2, grid[k], grid[k + 1], xtol=1e-15)
         alone.append(value(roots(float(cast("float", w)))))
     return min(alone)
+
+
+def whitened_outputs(Y: Floats, beta: float) -> tuple[float, Floats]:
+    r"""Return optimum and fit of `VectorReLU` on X with :math:`XX^⊤ = I` where the SVD tells.
+
+    With Y = Σ σ p qᵀ the fit is Σ (σ − β)_+ p qᵀ if all p with σ > β are ≥ 0 (up to the signs of p
+    and q together): :math:`p = (X X^⊤p)_+` is then a neuron of norm one.  No network is below this
+    value whatever the p (any :math:`\|N\|_2 \le β` is feasible in the dual), and the value alone
+    is then only a lower bound, which this function refuses to call an optimum.  One-hot labels
+    are such a case: p is a class (Sahiner et al., ICLR 2021).
+
+    Args:
+        Y: targets, shape (n, c).
+        beta: weight of the regulariser.
+
+    Raises:
+        BadInput: if a singular vector that takes part has entries of both signs.
+    """
+    left, sizes, right = np.linalg.svd(Y, full_matrices=False)
+    kept = sizes > beta
+    shrunk = np.maximum(sizes - beta, 0.0)
+    fit = (left * shrunk) @ right
+    # Equal singular values leave a choice of vectors: columns of the fit that share no sample
+    # are the best choice where there is one.
+    own = [column for column in fit.T if column.any()]
+    gram = fit.T @ fit
+    apart = np.abs(gram - np.diag(np.diag(gram))).max(initial=0.0) <= FLAT * np.abs(gram).max()
+    vectors = np.array(own).T if apart and own else left[:, kept]
+    lowest, highest = vectors.min(axis=0, initial=0.0), vectors.max(axis=0, initial=0.0)
+    if (np.minimum(-lowest, highest) > FLAT * np.maximum(-lowest, highest)).any():
+        raise BadInput(
+            "Y has a left singular vector of two signs above beta: soft thresholding of singular "
+            "values is then only a lower bound of the optimum."
+        )
+    return float(0.5 * ((Y - fit) ** 2).sum() + beta * shrunk.sum()), fit

@@ -21,6 +21,7 @@ from landscape.architectures import (
     StandardDeep,
     Threshold,
     TwoLayer,
+    VectorReLU,
     Wedge,
 )
 from landscape.problem import Problem
@@ -227,6 +228,18 @@ UNIT_CASES = [
     ),
     # Every pattern exists: y is clipped at .9 and −1.9, where what is cut off adds up to β.
     Case("threshold-eye", _orthogonal(Threshold()), 0.01 + 0.1 * (0.9 + 1.9), "clipping"),
+    # Orthonormal samples, one-hot labels: singular values √3 and 1 of Y are shrunk by β.
+    Case(
+        "vector-relu-one-hot",
+        Problem(
+            np.linalg.qr(np.arange(16.0).reshape(4, 4) ** 2 + np.eye(4))[0],
+            np.eye(2)[[0, 0, 1, 0]],
+            0.1,
+            architecture=VectorReLU(),
+        ),
+        0.1 * (sqrt(3) + 1) - 0.1**2,
+        "soft thresholding",
+    ),
     # Kinks are free: a line through both samples costs its slope, shrunk by β/2 on each of them.
     Case(
         "wedge-line",

@@ -16,6 +16,7 @@ from landscape.architectures.standard_deep import StandardDeep
 from landscape.architectures.threshold import Threshold
 from landscape.architectures.threshold_deep import DeepThreshold
 from landscape.architectures.two_layer import TwoLayer
+from landscape.architectures.vector_relu import VectorReLU
 from landscape.architectures.wedge import Wedge
 from landscape.errors import BadInput, unknown
 
@@ -33,6 +34,7 @@ NAMES: dict[str, type[Architecture]] = {
         DeepThreshold,
         ParallelThreeLayer,
         ParallelDeep,
+        VectorReLU,
         Wedge,
     )
 }
@@ -73,6 +75,7 @@ __all__ = [
     "StandardDeep",
     "Threshold",
     "TwoLayer",
+    "VectorReLU",
     "Wedge",
     "get",
 ]

@@ -78,6 +78,8 @@ class Architecture(ABC):
     """Whether units of an oracle are ReLU neurons ‖u‖₂ ≤ 1 over the design, but not all of them."""
     flat_outputs: ClassVar[bool] = False
     """Whether outputs of a sample lie side by side: targets (n, c) become (nc,), like fits."""
+    drawn_outputs: ClassVar[int] = 1
+    """How many outputs random problems have (`landscape.theory.instance`)."""
     smooth_units: ClassVar[bool] = False
     """Whether units priced by an oracle depend smoothly on their parameters (and may slide)."""
 

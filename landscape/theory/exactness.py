@@ -86,7 +86,8 @@ def instance(
 ) -> Problem:
     """Return a random problem of an architecture, drawn before anything is known of it.
 
-    Inputs and targets are standard normal; β is ``share`` times β_max.
+    Inputs and targets are standard normal, targets (n, c) where networks have c outputs; β is
+    ``share`` times β_max.
 
     Args:
         architecture: a name or an architecture.
@@ -97,7 +98,9 @@ def instance(
     """
     architecture = architectures.get(architecture)
     rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((n, architecture.inputs or d)), rng.standard_normal(n)
+    X = rng.standard_normal((n, architecture.inputs or d))
+    c = architecture.drawn_outputs
+    y = rng.standard_normal(n if c == 1 else (n, c))
     problem = Problem(X, y, 1.0, architecture=architecture)
     return problem.replace(beta=share * beta_max(problem, limit=EFFORT))
 
@@ -185,7 +188,7 @@ def adversary(
 
     Args:
         problem: the training problem.
-        nu: dual point, orthogonal to the free directions, shape (n,).
+        nu: dual point, orthogonal to the free directions, shape (n,), or (n, c).
         starts: random networks, half of them for either sign.
         steps: of Adam on log(±νᵀf/R).
         seed: of the networks.
@@ -202,7 +205,11 @@ def adversary(
     for _ in range(steps):
         rule.zero_grad()
         output = architecture.forward(leaves, X)
-        gain = sides * (output @ pull) / architecture.penalty(leaves).clamp_min(1e-300)
+        gain = (
+            sides
+            * (output * pull).flatten(1).sum(1)
+            / architecture.penalty(leaves).clamp_min(1e-300)
+        )
         (-gain.sum()).backward()
         rule.step()
         schedule.step()
