@@ -200,10 +200,11 @@ def _grid(grid: Any, overrides: list[str]) -> list[str]:
 
 
 def _with_own_data(base: DictConfig, overrides: list[str]) -> list[str]:
-    """Return overrides with the data that an architecture of few inputs takes, if none are set."""
-    own = base.get("architecture", {}).get("data")
+    """Return overrides with the data that suit an architecture, if none are set; few at smoke."""
+    own = base.get("architecture", {})
+    data = own.get("small", own.get("data")) if base.scale.name == "smoke" else own.get("data")
     chosen = {o.lstrip("+").split("=")[0] for o in overrides}
-    return overrides if own is None or "data" in chosen else [*overrides, f"data={own}"]
+    return overrides if data is None or "data" in chosen else [*overrides, f"data={data}"]
 
 
 def _forced(force: Any, store: Store, one: str) -> bool:
