@@ -1,0 +1,116 @@
+r"""Densities with known scores, sampling by scores, and scores of noisy series.
+
+*Denoising* (Vincent, 2011): of :math:`\tilde x = x + σε` the score of the noisy density is
+:math:`E[−ε/σ \mid \tilde x]`, a regression: the squared-loss program of any architecture fits it
+with its certificate, in any dimension and given other inputs, here the lags of a series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from landscape.errors import BadInput, above_zero, whole
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture of Gaussians on a line.
+
+    Attributes:
+        weights: of the components, summing to one, shape (k,).
+        means: shape (k,).
+        deviations: standard deviations, shape (k,).
+    """
+
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+    def _parts(self, x: Floats) -> Floats:
+        """Return the density of every component times its weight, shape (…, k)."""
+        w, m, s = (np.asarray(v) for v in (self.weights, self.means, self.deviations))
+        apart = (np.asarray(x)[..., None] - m) / s
+        return w * np.exp(-0.5 * apart**2) / (s * np.sqrt(2 * np.pi))
+
+    def density(self, x: Floats) -> Floats:
+        """Return p at points of any shape."""
+        return self._parts(x).sum(-1)
+
+    def score(self, x: Floats) -> Floats:
+        """Return (log p)' at points of any shape."""
+        parts = self._parts(x)
+        pull = (np.asarray(self.means) - np.asarray(x)[..., None]) / np.square(self.deviations)
+        return (parts * pull).sum(-1) / parts.sum(-1)
+
+    def sample(self, n: int, seed: int = 0) -> Floats:
+        """Draw n samples."""
+        rng = np.random.default_rng(seed)
+        which = rng.choice(len(self.weights), size=n, p=self.weights)
+        return np.asarray(self.means)[which] + np.asarray(self.deviations)[
+            which
+        ] * rng.standard_normal(n)
+
+
+def langevin(
+    score: Callable[[Floats], Floats], start: Floats, step: float, steps: int, seed: int = 0
+) -> Floats:
+    r"""Sample by :math:`x ← x + η s(x) + \sqrt{2η}\,ε`, all chains at once.
+
+    Args:
+        score: s at points of the shape of ``start``.
+        start: where the chains begin.
+        step: η.
+        steps: how many.
+        seed: of the noise.
+
+    Returns:
+        The ends of the chains.
+
+    Raises:
+        BadInput: if a chain leaves the range of numbers: the step is too large, or the score does
+            not point inward far out.
+    """
+    step, steps = above_zero("step", step), whole("steps", steps)
+    rng, x = np.random.default_rng(seed), np.array(start, dtype=np.float64)
+    for _ in range(steps):
+        x = x + step * score(x) + np.sqrt(2.0 * step) * rng.standard_normal(x.shape)
+        if not np.abs(x).max() < 1e100:
+            raise BadInput(
+                f"step is {step:g}: a chain has left the range of numbers; take a smaller one, or "
+                "a score that points inward."
+            )
+    return x
+
+
+def denoising(
+    series: ArrayLike, lags: int, sigma: float, copies: int = 1, seed: int = 0
+) -> tuple[Floats, Floats]:
+    r"""Return the regression whose optimum is the score of the next value, given the past.
+
+    Rows are :math:`(y_{t−1}, …, y_{t−\text{lags}}, y_t + σε)`, targets −ε/σ; the best function is
+    :math:`∂ \log p_σ(\tilde y_t \mid y_{t−1}, …)`.
+
+    Args:
+        series: y, shape (T,).
+        lags: how many values before.
+        sigma: σ.
+        copies: draws of the noise for every value.
+        seed: of the noise.
+    """
+    y = np.asarray(series, dtype=np.float64)
+    lags, sigma, copies = whole("lags", lags), above_zero("sigma", sigma), whole("copies", copies)
+    if y.ndim != 1 or len(y) <= lags:
+        raise BadInput(f"series has shape {y.shape}: it must be (T,), longer than {lags} lags.")
+    past = np.stack([y[lags - k : len(y) - k] for k in range(1, lags + 1)], axis=1)
+    noise = np.random.default_rng(seed).standard_normal((copies, len(past)))
+    noisy = (y[lags:] + sigma * noise).reshape(-1, 1)
+    return np.hstack([np.tile(past, (copies, 1)), noisy]), -noise.reshape(-1) / sigma
