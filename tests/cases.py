@@ -11,6 +11,7 @@ import numpy as np
 from landscape.architectures import (
     Architecture,
     BatchNorm,
+    Circular,
     Convolution,
     DeepNarrow,
     DeepThreshold,
@@ -221,6 +222,13 @@ UNIT_CASES = [
         _one_sample(1.0, 2.0, 0.5, Polynomial()),
         0.5 * 2.0 / 1.0625 - 0.5 * (0.5 / 1.0625) ** 2,
         "soft threshold",
+    ),
+    # The unitary transform (−1, 3)/√2 of y is thresholded by β/√2.
+    Case(
+        "circular-eye",
+        Problem(np.eye(2), np.array([1.0, -2.0]), 0.1, architecture=Circular()),
+        0.1 * 2.0 - 0.1**2 / 2,
+        "soft threshold of the spectrum",
     ),
     # The all-ones pattern carries everything: min over t of ½ 3 (1 − t)² + β t.
     Case(

@@ -6,6 +6,7 @@ from typing import Any
 
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.batch_norm import BatchNorm
+from landscape.architectures.circular import Circular
 from landscape.architectures.convolution import Convolution
 from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
@@ -28,6 +29,7 @@ NAMES: dict[str, type[Architecture]] = {
         GatedReLU,
         BatchNorm,
         Convolution,
+        Circular,
         DeepNarrow,
         Polynomial,
         Threshold,
@@ -64,6 +66,7 @@ __all__ = [
     "Architecture",
     "BadInput",
     "BatchNorm",
+    "Circular",
     "ConvexPoint",
     "Convolution",
     "DeepNarrow",
