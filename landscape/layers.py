@@ -13,13 +13,17 @@ features*, which is no bound of the deep problem; that one stands beside it as `
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from landscape.bounds import AllPatterns, residual
+from landscape import arrangements
+from landscape.architectures.patches import averaged
+from landscape.bounds import FEATURES, AllPatterns, residual
 from landscape.certificate import EFFORT
 from landscape.errors import BadInput, unknown, whole
 from landscape.network import Network, read
@@ -28,6 +32,9 @@ from landscape.solvers.last_two import OnFeatures, on_features
 from landscape.training import train
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from landscape.architectures import Convolution, GatedConvolution
     from landscape.architectures.base import Parameters
     from landscape.architectures.standard_deep import StandardDeep
     from landscape.certificate import Certificate
@@ -123,15 +130,29 @@ class Layerwise:
     """Networks of growing depth, trained layer by layer.
 
     Attributes:
-        networks: of 2, 3, …, L layers, each with the hidden layers of the one before.
+        networks: of 2, 3, …, L layers, each with the hidden layers of the one before; of
+            convolutions only the two layers that are new, on the maps of those before.
         certificates: one a network: of its last two layers; with three layers or more "given
-            features", the objective being that of the deep problem.
+            features", the objective being that of the deep problem (of convolutions, that of the
+            two layers).
         widths: hidden neurons of the newest layer, as many as its program asks for.
+        window: places that the maps of convolutions are averaged over before the next layer; 0
+            where networks see the inputs themselves.
     """
 
     networks: tuple[Network, ...] = field(repr=False)
     certificates: tuple[Certificate, ...]
     widths: tuple[int, ...]
+    window: int = 0
+
+    def __call__(self, X: ArrayLike, network: int = -1) -> torch.Tensor:
+        """Return the outputs (n,) of one of the networks, by default the deepest, at X (n, d)."""
+        last = self.networks[network]
+        features = torch.as_tensor(X, dtype=torch.float64)
+        if self.window:
+            for below in self.networks[: range(len(self.networks))[network]]:
+                features = _maps(below, features, self.window)
+        return last(features)
 
     @property
     def objectives(self) -> tuple[float, ...]:
@@ -145,15 +166,20 @@ def layerwise(
     *,
     patterns: str | int = "all",
     tolerance: float = 1e-7,
+    window: int = 2,
     **options: Any,
 ) -> Layerwise:
     """Train a deep network layer by layer, each by its convex program.
 
+    Convolutions: the layer's filters, at size one, stay as they are, and their maps, averaged over
+    windows, are the image of the next layer, with the same kernel, stride, pooling and β.
+
     Args:
-        problem: a problem of architecture `StandardDeep`.
+        problem: a problem of architecture `StandardDeep`, `Convolution` or `GatedConvolution`.
         depth: how many layers, the output's included; by default the architecture's.
         patterns: "all", or how many activation patterns of each layer's features to sample.
         tolerance: relative gap of every layer's program.
+        window: of convolutions, see above.
         **options: of `solve` for every layer.
 
     Raises:
@@ -161,8 +187,21 @@ def layerwise(
         NotConverged: if a layer's gap stays above the tolerance.
     """
     architecture = problem.architecture
+    if architecture.name in ("convolution", "gated_convolution"):
+        count = whole("depth", 2 if depth is None else depth, 2) - 1
+        layers = _stages(problem, patterns, whole("window", window), tolerance=tolerance, **options)
+        stages = list(itertools.islice(layers, count))
+        return Layerwise(
+            networks=tuple(network for network, _, _ in stages),
+            certificates=tuple(certificate for _, certificate, _ in stages),
+            widths=tuple(width for _, _, width in stages),
+            window=window,
+        )
     if architecture.name != "standard_deep":
-        raise BadInput(f"problem has architecture {architecture.label}: it must be StandardDeep.")
+        raise BadInput(
+            f"problem has architecture {architecture.label}: it must be StandardDeep, Convolution "
+            "or GatedConvolution."
+        )
     depth = whole("depth", cast("StandardDeep", architecture).depth if depth is None else depth, 2)
     options = {"tolerance": tolerance, **options}
     first = _of_depth(problem, 2)
@@ -178,6 +217,38 @@ def layerwise(
         certificates.append(found.certificate)
         widths.append(found.solution.active)
     return Layerwise(tuple(networks), tuple(certificates), tuple(widths))
+
+
+def _stages(
+    problem: Problem, patterns: str | int, window: int, **options: Any
+) -> Iterator[tuple[Network, Certificate, int]]:
+    """Yield two convolutional layers after the other, each on the averaged maps of those before."""
+    scope = ""
+    while True:
+        given = {} if patterns == "all" else {"patterns": _sampled(problem, cast("int", patterns))}
+        solution = solve(problem, **given, **options)
+        certificate, network = solution.certificate, solution.network()
+        yield network, replace(certificate, scope=scope + certificate.scope), solution.active
+        if not solution.active:
+            raise BadInput(
+                f"beta is {problem.beta:g}: a layer has no filters, and there is none beyond it; "
+                "lower beta or depth."
+            )
+        architecture = cast("Convolution | GatedConvolution", problem.architecture)
+        places = architecture.patches(problem.X.shape[1])
+        shape, kernel = places.deeper(solution.active, window)
+        X = _maps(network, torch.as_tensor(problem.X), window)
+        problem = problem.replace(
+            X=X, architecture=replace(architecture, shape=shape, kernel=kernel)
+        )
+        scope = f"{FEATURES}: "
+
+
+def _maps(network: Network, X: torch.Tensor, window: int) -> torch.Tensor:
+    """Return the averaged maps of a convolution's filters as rows."""
+    with torch.no_grad():
+        own = cast("Convolution | GatedConvolution", network.architecture)
+        return averaged(own.maps(network.values, X), window)
 
 
 def _grown(parameters: Parameters) -> Parameters:
@@ -199,8 +270,6 @@ def _of_depth(problem: Problem, depth: int) -> Problem:
 
 
 def _sampled(problem: Problem, count: int) -> Any:
-    from landscape import arrangements
-
     return arrangements.sample(problem.design, whole("patterns", count), seed=0)
 
 

@@ -15,6 +15,7 @@ from landscape.architectures import (
     Convolution,
     DeepNarrow,
     DeepThreshold,
+    GatedConvolution,
     GatedReLU,
     ParallelDeep,
     ParallelThreeLayer,
@@ -123,6 +124,17 @@ CASES = [
         ),
         0.5 * 2.0 / sqrt(2) - 0.5 * 0.5**2 / 2,
         "soft threshold at β/√2",
+    ),
+    Case(
+        "gated-convolution-two-patches",
+        Problem(
+            np.array([[1.0, 0.0, 0.0, 1.0]]),
+            np.array([2.0]),
+            0.5,
+            architecture=GatedConvolution(stride=2),
+        ),
+        0.5 * 2.0 / sqrt(2) - 0.5 * 0.5**2 / 2,
+        "both patches open: soft threshold at β/√2",
     ),
     Case(
         "batch-norm-eye",

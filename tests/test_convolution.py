@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from landscape import Problem, arrangements, certify, solve, train
-from landscape.architectures import Convolution, TwoLayer
+from landscape.architectures import Convolution, GatedConvolution, TwoLayer
 from landscape.bounds import EXACT, GIVEN, beta_max
 from landscape.errors import BadInput
 from landscape.pricing import prices
@@ -159,6 +159,26 @@ def test_solutions_are_stored(tmp_path):
     found = Solution.load(solution.save(tmp_path / "one"), problem)
     assert found.objective == pytest.approx(solution.objective, rel=1e-12)
     assert found.certificate.scope == EXACT
+
+
+def test_gates_on_patches_are_a_group_lasso():
+    """All patterns of all patches, written out for cvxpy; no cones, no signs."""
+    problem = instance(8, GatedConvolution(pooling="average"), share=0.1)
+    masks = np.asarray(arrangements.enumerate(problem.design)).reshape(-1, 6, 3)
+    parts = np.stack(patches_by_hand(problem.X, 2, 1), axis=1)  # (n, K, h)
+    maps = np.einsum("pnk,nkh->pnh", masks.astype(float), parts) / 3
+    blocks = [cvxpy.Variable(2) for _ in maps]
+    fit = sum(A @ w for A, w in zip(maps, blocks, strict=True))
+    norms = sum(cvxpy.norm(w) for w in blocks)
+    objective = cvxpy.Minimize(0.5 * cvxpy.sum_squares(fit - problem.y) + problem.beta * norms)
+    value = cvxpy.Problem(objective).solve(solver="CLARABEL")
+    solution = solve(problem)
+    assert solution.certificate.scope == EXACT
+    assert solution.objective == pytest.approx(value, rel=1e-6)
+    relu = solve(problem.replace(architecture=Convolution(pooling="average")))
+    assert solution.objective <= relu.objective * (1 + 1e-9)
+    runs = train(problem, 16, range(2), "lbfgs", 200)
+    assert runs.objectives.min() >= solution.certificate.dual * (1 - 1e-12)
 
 
 def test_bad_choices_are_refused():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from test_standard_deep import DEEP, LABELS, one, random_problem
 
-from landscape import certify, layerwise, refit, solve, train
-from landscape.architectures import StandardDeep, TwoLayer
-from landscape.bounds import EXACT, FEATURES, of_a_part
+from landscape import certify, data, layerwise, refit, solve, train
+from landscape.architectures import Convolution, GatedConvolution, StandardDeep, TwoLayer
+from landscape.bounds import EXACT, FEATURES, GIVEN, of_a_part
 from landscape.errors import BadInput
 from landscape.network import Network
 from landscape.problem import Problem
@@ -112,6 +112,49 @@ def test_layers_are_trained_one_after_the_other(regulariser):
     for later in features[1:]:  # the first layer is kept, up to padding and its scale
         ours, theirs = features[0], later[:, : features[0].shape[1]]
         torch.testing.assert_close(theirs / theirs.norm(), ours / ours.norm())
+
+
+@pytest.mark.parametrize("kind", [GatedConvolution, Convolution])
+def test_convolutions_are_trained_one_after_the_other(kind):
+    """Each layer alone: its program on the maps of those before, written out again."""
+    sample = data.load("digits", n=40, side=8, classes=[3, 8], standardize=False)
+    own = kind(kernel=(3, 2), shape=(8, 8), pooling="average")
+    problem = Problem(sample.X, sample.y, 0.3, architecture=own)
+    found = layerwise(problem, 3, patterns=8, tolerance=1e-6)
+    assert len(found.networks) == 2
+    first, second = found.networks
+    assert [one.scope for one in found.certificates] == [GIVEN, f"{FEATURES}: {GIVEN}"]
+    assert max(one.relative_gap for one in found.certificates) <= 1e-6
+    grown = second.architecture
+    assert grown.shape == (found.widths[0], 3, 3)
+    assert grown.kernel == (3, 2)
+    images = torch.as_tensor(problem.X).reshape(-1, 1, 8, 8)
+    values = first.values
+    filters = values["hidden"].detach() / values["hidden"].detach().norm(dim=1)[:, None]
+    before = torch.nn.functional.conv2d(images, filters.reshape(-1, 1, 3, 2))
+    if kind is Convolution:
+        maps = torch.relu(before)
+    else:
+        gates = torch.nn.functional.conv2d(images, values["gate"].reshape(-1, 1, 3, 2))
+        maps = (gates >= 0) * before
+    features = torch.nn.functional.avg_pool2d(maps, 2).flatten(1)
+    deeper = Problem(features, problem.y, 0.3, architecture=grown)
+    assert deeper.objective(second) == pytest.approx(found.objectives[1], rel=1e-9)
+    torch.testing.assert_close(found(problem.X), second(features))
+    torch.testing.assert_close(found(problem.X, 0), first(problem.X))
+
+
+def test_signals_get_channels_and_dead_layers_are_refused():
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.standard_normal((12, 9)), rng.standard_normal(12), 0.3)
+    problem = problem.replace(architecture=GatedConvolution(kernel=3))
+    found = layerwise(problem, 3, patterns=6)
+    assert found.networks[1].architecture.shape == (found.widths[0], 1, 3)
+    assert found(problem.X).shape == (12,)
+    with pytest.raises(BadInput, match="no filters"):
+        layerwise(problem.replace(beta=1e3), 3, patterns=6)
+    with pytest.raises(BadInput, match="window"):
+        layerwise(problem, 3, patterns=6, window=0)
 
 
 def test_solutions_on_features_are_saved_as_networks(tmp_path):

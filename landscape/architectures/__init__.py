@@ -10,6 +10,7 @@ from landscape.architectures.circular import Circular
 from landscape.architectures.convolution import Convolution
 from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
+from landscape.architectures.gated_convolution import GatedConvolution
 from landscape.architectures.parallel_deep import ParallelDeep
 from landscape.architectures.parallel_three_layer import ParallelThreeLayer
 from landscape.architectures.polynomial import Polynomial
@@ -29,6 +30,7 @@ NAMES: dict[str, type[Architecture]] = {
         GatedReLU,
         BatchNorm,
         Convolution,
+        GatedConvolution,
         Circular,
         DeepNarrow,
         Polynomial,
@@ -71,6 +73,7 @@ __all__ = [
     "Convolution",
     "DeepNarrow",
     "DeepThreshold",
+    "GatedConvolution",
     "GatedReLU",
     "ParallelDeep",
     "ParallelThreeLayer",

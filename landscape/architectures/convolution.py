@@ -98,11 +98,6 @@ class Convolution(TwoLayer):
         """Return where the patches of a row of so many inputs lie."""
         return patches(self.shape, self.kernel, self.stride, inputs)
 
-    def _pooling(self, inputs: int) -> tuple[int, float]:
-        """Return how many patches are pooled, and the factor of their sum."""
-        count = self.patches(inputs).count
-        return count, 1.0 / count if self.pooling == "average" else 1.0
-
     def check(self, X: Floats, y: Floats) -> None:
         """Refuse several outputs, and rows that the shape does not fill."""
         check_scalar_output(self.label, y)
@@ -114,9 +109,9 @@ class Convolution(TwoLayer):
 
     def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return outputs (…, n)."""
-        count, scale = self._pooling(X.shape[1])
-        each = super().forward(parameters, self.patches(X.shape[1]).rows(X))
-        return scale * each.unflatten(-1, (-1, count)).sum(-1)
+        places = self.patches(X.shape[1])
+        each = super().forward(parameters, places.rows(X))
+        return places.factor(self.pooling) * each.unflatten(-1, (-1, places.count)).sum(-1)
 
     def maps(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return what filters of size one put out at every patch, shape (n, m, *grid)."""
@@ -131,12 +126,14 @@ class Convolution(TwoLayer):
         self, problem: Problem, patterns: Arrangements, signs: Floats | None = None
     ) -> Program:
         """Return the program over patterns of all patches, their rows pooled."""
-        return pooled(super().program(problem, patterns, signs), *self._pooling(problem.X.shape[1]))
+        places = self.patches(problem.X.shape[1])
+        program = super().program(problem, patterns, signs)
+        return pooled(program, places.count, places.factor(self.pooling))
 
     def on_rows(self, problem: Problem, nu: Floats) -> Floats:
         """Return what every patch sees of a dual point, shape (nK,)."""
-        count, scale = self._pooling(problem.X.shape[1])
-        return scale * np.repeat(nu, count, axis=0)
+        places = self.patches(problem.X.shape[1])
+        return places.factor(self.pooling) * np.repeat(nu, places.count)
 
     def ramps(self, problem: Problem, nu: Floats) -> tuple[Floats, Floats]:
         """Return rows and weights over which filters price as ReLU neurons."""

@@ -185,7 +185,8 @@ class GatedReLU(Architecture):
         _, first, group = np.unique(masks, axis=0, return_index=True, return_inverse=True)
         group = group.reshape(-1)
         output = parameters["output"][:, None]  # (m, 1), or (m, 1, c)
-        hidden = parameters["hidden"].reshape(*output.shape[:1], -1, *[1] * (output.ndim - 2))
+        hidden = parameters["hidden"]  # (m, p), or (m, p, 1); m may be zero
+        hidden = hidden.reshape(*hidden.shape, *[1] * (output.ndim - 2))
         slopes = (output * hidden).detach().cpu().numpy()
         theta = np.zeros((len(first), *slopes.shape[1:]))
         np.add.at(theta, group, slopes)

@@ -11,6 +11,7 @@ import numpy as np
 from landscape.errors import BadInput, unknown, whole
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 POOLINGS = ("sum", "average")
@@ -48,6 +49,17 @@ class Patches:
         """How many entries a patch has."""
         return self.channels * int(np.prod(self.kernel))
 
+    def factor(self, pooling: str) -> float:
+        """Return what the sum over patches is multiplied by: 1, or 1/K for an average."""
+        return 1.0 / self.count if pooling == "average" else 1.0
+
+    def deeper(self, maps: int, window: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return shape and kernel of the next layer, on so many averaged maps of these patches."""
+        grid = (1, *self.grid)[-2:]
+        shape = tuple(max(1, size // window) for size in grid)
+        kernel = (1, *self.kernel)[-2:]
+        return (maps, *shape), tuple(min(k, s) for k, s in zip(kernel, shape, strict=True))
+
     @cached_property
     def index(self) -> NDArray[np.intp]:
         """Which entries of a row every patch holds, shape (K, size), channel by channel."""
@@ -63,6 +75,18 @@ class Patches:
     def rows(self, X: Any) -> Any:
         """Return all patches of rows X (n, d), those of a row together: (nK, size)."""
         return X[:, self.index].reshape(-1, self.size)
+
+
+def averaged(maps: torch.Tensor, window: int) -> torch.Tensor:
+    """Return maps (n, m, *grid) averaged over windows, as rows, shape (n, m · places).
+
+    Axes shorter than a window are averaged whole; what is left over at an end does not count.
+    """
+    for axis in range(2, maps.ndim):
+        width = min(window, maps.shape[axis])
+        count = maps.shape[axis] // width
+        maps = maps.narrow(axis, 0, count * width).unflatten(axis, (count, width)).mean(axis + 1)
+    return maps.flatten(1)
 
 
 def patches(shape: Any, kernel: Any, stride: int, inputs: int) -> Patches:
