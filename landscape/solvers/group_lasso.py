@@ -5,8 +5,9 @@ r"""Programs without cones: a group lasso over masked copies of one design.
 Where n × n or the active blocks' coordinates can be factored, Newton on the kernel weights
 (`landscape.solvers.kernels`) finds the optimum in some ten steps, from anywhere; where neither
 can, accelerated proximal descent (`landscape.solvers.proximal`) does, to a coarser gap.  With
-several outputs the norm of each class separates into programs with one; the nuclear norm is left
-to the descent.
+several outputs the norm of each class separates into programs with one; for the nuclear norm some
+descent finds the ranks of blocks, and Newton on their factors (`landscape.solvers.factors`) ends
+it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from landscape.bounds import lower_bound, relative_gap
 from landscape.errors import BadInput, NotConverged
 from landscape.programs import Euclidean, Nuclear, PerClass
+from landscape.solvers.factors import polish
 from landscape.solvers.groups import Groups
 from landscape.solvers.kernels import Kernels, Point
 from landscape.solvers.proximal import EUCLIDEAN, NUCLEAR, Bound, descend
@@ -29,7 +31,7 @@ from landscape.solvers.reference import Optimum
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
 
-VERSION = 1
+VERSION = 2
 STEPS = 200
 DESCENT = 20_000
 """Most proximal steps."""
@@ -37,6 +39,8 @@ FACTORED = 6_000
 """Largest matrix that Newton factors."""
 ROUGH = 1e-3
 """Gap from which Newton takes over where the whole program is too large to factor."""
+RANKS = 5e-2
+"""Gap from which Newton on factors takes over: ranks are nearly right by then."""
 BOLD = 0.2
 """A bold step that does not lower φ at this length gives way to the plain one."""
 STALLED = 6
@@ -160,12 +164,16 @@ def _solve(b: Groups, tolerance: float, start: tuple[Floats, Floats] | None) -> 
             kernels, _cold(kernels) if start is None else _at(kernels, theta, t), tolerance
         )
     norm = NUCLEAR if nuclear else EUCLIDEAN
-    for wanted in (max(tolerance, ROUGH), tolerance):
+    for wanted in (*([RANKS] if nuclear else []), ROUGH, 0.0):
+        wanted = max(tolerance, wanted)
         if best is None or best.gap > wanted:
             begin = (theta, t) if best is None else (best.theta, best.t)
             theta, t, bound, gap, more = descend(b, *begin, wanted, DESCENT, norm)
             best = _better(best, Found(theta, t, bound.nu, gap, more))
-        if not nuclear and tolerance < best.gap <= ROUGH and _coordinates(best.theta) <= FACTORED:
+        if nuclear and best.gap > tolerance:
+            theta, t, bound, gap, more = polish(b, best.theta, best.t, 0.5 * tolerance)
+            best = _better(best, Found(theta, t, bound.nu, gap, more))
+        elif tolerance < best.gap <= ROUGH and _coordinates(best.theta) <= FACTORED:
             best = _better(best, _newton(kernels, _at(kernels, best.theta, best.t), tolerance))
         if best.gap <= tolerance:
             break

@@ -30,6 +30,9 @@ EVERY = 10
 ZERO = 1e-12
 """An objective this small beside the loss of the zero network counts as this large in gaps."""
 
+SQUARED = 1e-5
+"""Singular values this small beside the largest are lost to a percent when squared."""
+
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -54,9 +57,20 @@ def shrink_norms(theta: Tensor, by: Tensor) -> Tensor:
 
 
 def shrink_singular_values(theta: Tensor, by: Tensor) -> Tensor:
-    """Return argmin_V ½‖V − θ_g‖² + by_g ‖V‖_* for every block: σ ↦ (σ − by)_+."""
-    U, sizes, Vh = torch.linalg.svd(theta, full_matrices=False)
-    return (U * (sizes - by[:, None]).clamp_min(0.0)[:, None, :]) @ Vh
+    """Return argmin_V ½‖V − θ_g‖² + by_g ‖V‖_* for every block: σ ↦ (σ − by)_+.
+
+    By eigenvectors Q of the smaller Gram matrix, V = θQ diag((1 − by/σ)_+)Qᵀ, three times as fast
+    as singular vectors; by these where squaring would lose ``by`` beside σ (`SQUARED`).
+    """
+    turned = theta.mT if theta.shape[1] < theta.shape[2] else theta
+    squares, Q = torch.linalg.eigh(turned.mT @ turned)
+    sizes = squares.clamp_min(0.0).sqrt()
+    if bool((by < SQUARED * sizes.amax(1)).any()):
+        U, sizes, Vh = torch.linalg.svd(theta, full_matrices=False)
+        return (U * (sizes - by[:, None]).clamp_min(0.0)[:, None, :]) @ Vh
+    share = (1.0 - by[:, None] / sizes.clamp_min(1e-300)).clamp_min(0.0)
+    shrunk = turned @ ((Q * share[:, None, :]) @ Q.mT)
+    return shrunk.mT if theta.shape[1] < theta.shape[2] else shrunk
 
 
 def nuclear(theta: Tensor) -> Tensor:
@@ -66,7 +80,8 @@ def nuclear(theta: Tensor) -> Tensor:
 
 def spectral(theta: Tensor) -> Tensor:
     """Return the largest singular value of every block, shape (G,): the nuclear norm's polar."""
-    return torch.linalg.svdvals(theta).amax(1)
+    turned = theta.mT if theta.shape[1] < theta.shape[2] else theta
+    return torch.linalg.eigvalsh(turned.mT @ turned)[:, -1].clamp_min(0.0).sqrt()
 
 
 def frobenius(theta: Tensor) -> Tensor:

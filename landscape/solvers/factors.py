@@ -1,0 +1,299 @@
+r"""Newton on low-rank factors: the nuclear-norm program where most blocks are zero or of low rank.
+
+.. math:: \min_{W, A, t} \; ℓ\Big(\sum_j D_{g(j)} X w_j a_j^⊤ + Qt\Big)
+    + \tfrac β2 \sum_j (\|w_j\|^2 + \|a_j\|^2)
+
+has the optimum of :math:`\min ℓ(\sum_g D_g X V_g + Qt) + β \sum_g \|V_g\|_*` once its components j
+span the optimal blocks :math:`V_g = \sum_{g(j)=g} w_j a_j^⊤`, and is smooth.  With
+:math:`Ξ_g = X^⊤D_g N`, N = −∇ℓ, its Hessian is
+
+.. math:: J^⊤ \mathrm{diag}(ℓ'')\, J + \begin{pmatrix} βI & −Ξ \\ −Ξ^⊤ & βI \end{pmatrix},
+
+positive semidefinite where all :math:`σ_{\max}(Ξ_g) \le β`, which is dual feasibility; elsewhere
+the σ are cut off at β.  Conjugate gradients apply it to all components at once: products with the
+design and the masks of components only, no loop over blocks and no factorisation but p × p.
+
+After every step blocks are decomposed anew; components enter where :math:`Ξ_g`, restricted to what
+V_g does not span, has σ > β (with V_g's own directions stationary this is all that optimality
+asks), and leave where the objective does not need them.  The certificate is that of
+`landscape.solvers.proximal.Bound`: prices of all blocks left.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from landscape.solvers.proximal import NUCLEAR, Bound
+
+if TYPE_CHECKING:
+    from landscape.solvers.groups import Groups
+
+ROUNDS = 100
+CONJUGATE = 400
+"""Most conjugate gradient steps in one Newton step."""
+DUST = 1e-13
+"""Singular values below this, relative to the largest of all, are rounding."""
+SMALL = 1e-3
+"""Components below this size, relative, are left out if the objective is no higher without."""
+STALLED = 5
+FELL = 1e-2
+"""A value that falls by this share of the gap is progress, though the gap may not show it."""
+SEVERAL = 3
+"""At most this many components enter a block at once."""
+
+
+class Components(NamedTuple):
+    """Components w_j a_jᵀ of blocks.
+
+    Attributes:
+        W: shape (p, R).
+        A: shape (c, R).
+        block: to which block each belongs, shape (R,).
+    """
+
+    W: Tensor
+    A: Tensor
+    block: Tensor
+
+
+class _System:
+    """F around one point: value, gradient, Hessian products, preconditioner."""
+
+    def __init__(self, b: Groups, parts: Components, t: Tensor) -> None:
+        self.b, self.parts, self.t = b, parts, t
+        self.masks = b.masks[parts.block].T.to(b.X.dtype)  # (n, R)
+        self.hidden = self.masks * (b.X @ parts.W)
+        self.fit = self.hidden @ parts.A.T + b.free @ t
+        self.nu = -b.loss.gradient(self.fit, b.y)
+        self.curvature = b.loss.curvature(self.fit, b.y)
+        self.value = b.value(self.fit) + 0.5 * b.beta * float(
+            parts.W.square().sum() + parts.A.square().sum()
+        )
+
+    def gradient(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the slopes in W, A and t."""
+        W, A, beta = self.parts.W, self.parts.A, self.b.beta
+        pulled = self.b.X.T @ (self.masks * (self.nu @ A))
+        return beta * W - pulled, beta * A - self.nu.T @ self.hidden, -self.b.free.T @ self.nu
+
+    def prepare(self, pull: Tensor) -> None:
+        """Store what Hessian products need; ``pull`` holds Ξ of the components' blocks (k, p, c).
+
+        Args:
+            pull: Ξ_g for the distinct blocks in ascending order.
+        """
+        b, A = self.b, self.parts.A
+        distinct, self.of = torch.unique(self.parts.block, return_inverse=True)
+        U, sizes, Vh = torch.linalg.svd(pull, full_matrices=False)
+        self.cut = (U * sizes.clamp_max(b.beta)[:, None]) @ Vh
+        masks = b.masks[distinct].to(b.X.dtype)
+        typical = float(self.curvature.mean())
+        grams = (
+            torch.einsum("kn,np,nq->kpq", masks, b.X, b.X)
+            if len(distinct)
+            else pull.new_zeros(0, b.p, b.p)
+        )
+        loads = typical * A.square().sum(0)
+        own = loads[:, None, None] * grams[self.of]
+        own.diagonal(dim1=1, dim2=2).add_(b.beta)
+        self.inner = torch.linalg.inv(own)  # (R, p, p)
+        self.outer = 1.0 / (b.beta + typical * self.hidden.square().sum(0))  # (R,)
+        self.free = 1.0 / max(typical, 1e-300)
+
+    def product(self, d: tuple[Tensor, Tensor, Tensor], damping: float) -> tuple[Tensor, ...]:
+        """Return (H + damping) d."""
+        b, A, beta = self.b, self.parts.A, self.b.beta + damping
+        moved = self.masks * (b.X @ d[0])
+        bent = self.curvature * (moved @ A.T + self.hidden @ d[1].T + b.free @ d[2])
+        # Ξ a and Ξᵀw of every component, by its block.
+        cut = self.cut[self.of]
+        across = torch.einsum("rpc,cr->pr", cut, d[1]), torch.einsum("rpc,pr->cr", cut, d[0])
+        first = b.X.T @ (self.masks * (bent @ A)) + beta * d[0] - across[0]
+        second = bent.T @ self.hidden + beta * d[1] - across[1]
+        return first, second, b.free.T @ bent + damping * d[2]
+
+    def precondition(self, r: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the blocks' own inverse applied to r."""
+        inner = torch.einsum("rpq,qr->pr", self.inner, r[0])
+        return inner, self.outer * r[1], self.free * r[2]
+
+    def direction(
+        self, slope: tuple[Tensor, ...], accuracy: float, damping: float
+    ) -> tuple[tuple[Tensor, ...], int]:
+        """Return the Newton direction by conjugate gradients, and how many steps they took."""
+        r = tuple(-s for s in slope)
+        z = self.precondition(r)
+        d, q = tuple(torch.zeros_like(s) for s in slope), z
+        rho = first = _dot(r, z)
+        for step in range(CONJUGATE):
+            if not rho > accuracy**2 * first:
+                return d, step
+            along = self.product(q, damping)  # pyright: ignore[reportArgumentType]
+            bend = _dot(q, along)
+            if not bend > 0:
+                return (d if step else z), step
+            length = rho / bend
+            d = tuple(x + length * y for x, y in zip(d, q, strict=True))
+            r = tuple(x - length * y for x, y in zip(r, along, strict=True))
+            z = self.precondition(r)
+            following = _dot(r, z)
+            q = tuple(x + (following / rho) * y for x, y in zip(z, q, strict=True))
+            rho = following
+        return d, CONJUGATE
+
+    def along(self, d: tuple[Tensor, ...], slope: float) -> float:
+        """Return how far to go along a direction of this slope; 0 if F does not fall."""
+        b, (W, A, _) = self.b, self.parts
+        moved = self.masks * (b.X @ d[0])
+        first = moved @ A.T + self.hidden @ d[1].T + b.free @ d[2]
+        second = moved @ d[1].T
+        cross = float((W * d[0]).sum() + (A * d[1]).sum())
+        square = float(d[0].square().sum() + d[1].square().sum())
+        before, length = b.value(self.fit), 1.0
+        while length > 1e-8:
+            fit = self.fit + length * first + length**2 * second
+            change = b.value(fit) - before
+            change += 0.5 * b.beta * (2.0 * length * cross + length**2 * square)
+            if change <= 1e-4 * length * slope + 1e-15 * abs(self.value):
+                return length
+            length /= 2
+        return 0.0
+
+
+def polish(
+    groups: Groups, theta: Tensor, t: Tensor, tolerance: float, rounds: int = ROUNDS
+) -> tuple[Tensor, Tensor, Bound, float, list[dict[str, float]]]:
+    """Return what Newton on the factors of (θ, t) reaches, like `proximal.descend`.
+
+    Args:
+        groups: the program.
+        theta: start, shape (G, p, c); its blocks should be nearly those that carry the optimum.
+        t: start of the free part, shape (r, c).
+        tolerance: relative gap wanted.
+        rounds: most Newton steps.
+    """
+    b, bound = groups, Bound(groups, NUCLEAR)
+    history: list[dict[str, float]] = []
+    parts, best, stalled, taken = decomposed(theta), None, 0, 0
+    before = float("inf")
+    for _ in range(rounds):
+        system = _System(b, parts, t)
+        system = _without_small(b, system)
+        parts = system.parts
+        nu, valid = bound.feasible(system.nu)
+        pull = b.X.new_zeros(b.size, b.p, b.outputs)
+        pull[bound.left] = b.adjoint(nu, bound.left)
+        prices, gap = bound.offer(nu, valid, system.value, pull[bound.left])
+        history.append(
+            {
+                "value": system.value * b.value_scale,
+                "gap": gap,
+                "conjugate": taken,
+                "left": len(bound.left),
+                "active": len(torch.unique(parts.block)),
+                "rank": len(parts.block),
+            }
+        )
+        fell = before - system.value > FELL * gap * abs(system.value)
+        better = best is None or gap < best[0]
+        stalled = 0 if best is None or fell or gap < 0.5 * best[0] else stalled + 1
+        before = system.value
+        if better:
+            best = gap, assembled(b, parts), t
+        if gap <= tolerance or stalled > STALLED:
+            break
+        kept = torch.zeros(b.size, dtype=torch.bool, device=theta.device)
+        kept[bound.left] = True
+        new = _entering(b, parts, pull, bound.left[prices > b.beta], system, gap)
+        parts = Components(*(torch.cat(both, dim=-1) for both in zip(parts, new, strict=True)))
+        inside = kept[parts.block]
+        parts = Components(parts.W[:, inside], parts.A[:, inside], parts.block[inside])
+        system = _System(b, parts, t)
+        distinct = torch.unique(parts.block)
+        system.prepare(b.adjoint(system.nu, distinct))
+        slope = system.gradient()
+        accuracy = max(1e-4, min(0.1, gap**0.5))
+        d, taken = system.direction(slope, accuracy, 1e-9 * b.beta)
+        length = system.along(d, _dot(slope, d))
+        W, A = parts.W + length * d[0], parts.A + length * d[1]
+        t = t + length * d[2]
+        parts = decomposed(assembled(b, Components(W, A, parts.block)))
+    assert best is not None
+    gap, theta, t = best
+    return theta, t, bound, gap, history
+
+
+def decomposed(theta: Tensor) -> Components:
+    """Return balanced components of blocks (G, p, c): one for every singular value."""
+    block = torch.nonzero(theta.flatten(1).any(1))[:, 0]
+    U, sizes, Vh = torch.linalg.svd(theta[block], full_matrices=False)
+    largest = float(sizes.max()) if len(block) else 0.0
+    where = torch.nonzero(sizes > DUST * largest)
+    g, j = where[:, 0], where[:, 1]
+    root = sizes[g, j].sqrt()
+    return Components(root * U[g, :, j].T, root * Vh[g, j].T, block[g])
+
+
+def assembled(b: Groups, parts: Components) -> Tensor:
+    """Return the blocks (G, p, c) of components."""
+    theta = b.X.new_zeros(b.size, b.p, b.outputs)
+    return theta.index_add_(0, parts.block, torch.einsum("pr,cr->rpc", parts.W, parts.A))
+
+
+def _without_small(b: Groups, system: _System) -> _System:
+    """Return the point without its small components if its value is no higher so."""
+    W, A, block = system.parts
+    sizes = W.norm(dim=0) * A.norm(dim=0)
+    for least in (SMALL, 1e-2 * SMALL):
+        loud = sizes > least * sizes.max() if len(sizes) else sizes > 0
+        if bool(loud.all()):
+            return system
+        trial = _System(b, Components(W[:, loud], A[:, loud], block[loud]), system.t)
+        if trial.value <= system.value:
+            return trial
+    return system
+
+
+def _entering(
+    b: Groups, parts: Components, pull: Tensor, priced: Tensor, system: _System, gap: float
+) -> Components:
+    """Return components that lower the objective, from blocks that price above β.
+
+    Args:
+        b: the program.
+        parts: components at hand, of orthogonal directions within a block.
+        pull: Ξ of all blocks, shape (G, p, c).
+        priced: blocks with σ_max(Ξ) > β.
+        system: the point.
+        gap: relative, by which barely priced ones wait.
+    """
+    rest = pull[priced]
+    place = torch.full((b.size,), -1, device=rest.device)
+    place[priced] = torch.arange(len(priced), device=rest.device)
+    inside = place[parts.block] >= 0
+    where = place[parts.block[inside]]
+    for vectors, side in ((parts.W, 0), (parts.A, 1)):
+        unit = (vectors / vectors.norm(dim=0).clamp_min(1e-300))[:, inside]
+        spanned = rest.new_zeros(len(rest), len(unit), len(unit))
+        spanned.index_add_(0, where, torch.einsum("pr,qr->rpq", unit, unit))
+        rest = rest - (spanned @ rest if side == 0 else rest @ spanned)
+    U, sizes, Vh = torch.linalg.svd(rest, full_matrices=False)
+    worth = sizes > b.beta * (1.0 + 1e-2 * min(gap, 1.0))
+    worth[:, SEVERAL:] = False
+    found = torch.nonzero(worth)
+    g, j = found[:, 0], found[:, 1]
+    excess = sizes[g, j] - b.beta
+    left, right, block = U[g, :, j].T, Vh[g, j].T, priced[g]
+    masks = b.masks[block].T.to(b.X.dtype)
+    fit = (masks * (b.X @ left)) @ (excess * right).T
+    bend = float((system.curvature * fit.square()).sum())
+    scale = float(excess.square().sum()) / bend if bend > 0 else 0.0
+    root = (scale * excess).sqrt()
+    return Components(root * left, root * right, block)
+
+
+def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> float:
+    return float(sum((x * y).sum() for x, y in zip(a, b, strict=True)))
