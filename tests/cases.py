@@ -17,6 +17,7 @@ from landscape.architectures import (
     DeepThreshold,
     GatedConvolution,
     GatedReLU,
+    NormalisedReLU,
     ParallelDeep,
     ParallelThreeLayer,
     Polynomial,
@@ -259,6 +260,13 @@ UNIT_CASES = [
         ),
         0.1 * (sqrt(3) + 1) - 0.1**2,
         "soft thresholding",
+    ),
+    # Inputs are independent: both parts of y are outputs of a unit, and each is shrunk by β.
+    Case(
+        "normalised-eye",
+        _orthogonal(NormalisedReLU()),
+        _relu_eye(Y_EYE, 0.1),
+        "signs of y decouple",
     ),
     # Kinks are free: a line through both samples costs its slope, shrunk by β/2 on each of them.
     Case(

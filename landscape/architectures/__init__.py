@@ -11,6 +11,7 @@ from landscape.architectures.convolution import Convolution
 from landscape.architectures.deep_narrow import DeepNarrow
 from landscape.architectures.gated import GatedReLU
 from landscape.architectures.gated_convolution import GatedConvolution
+from landscape.architectures.normalised_relu import NormalisedReLU
 from landscape.architectures.parallel_deep import ParallelDeep
 from landscape.architectures.parallel_three_layer import ParallelThreeLayer
 from landscape.architectures.polynomial import Polynomial
@@ -29,6 +30,7 @@ NAMES: dict[str, type[Architecture]] = {
         TwoLayer,
         GatedReLU,
         BatchNorm,
+        NormalisedReLU,
         Convolution,
         GatedConvolution,
         Circular,
@@ -75,6 +77,7 @@ __all__ = [
     "DeepThreshold",
     "GatedConvolution",
     "GatedReLU",
+    "NormalisedReLU",
     "ParallelDeep",
     "ParallelThreeLayer",
     "Polynomial",

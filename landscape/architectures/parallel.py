@@ -92,13 +92,18 @@ class Parallel(Architecture):
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return the units of one network with their sizes and signs."""
         taking_part = self.sizes(parameters) > 0
-        kept = {k: v[taking_part] if v.ndim else v for k, v in parameters.items()}
+        kept = self._some(parameters, taking_part)
         z = self.sizes(kept) * kept["output"].sign()
         constant = np.zeros(int(self.has_constant))
         if self.has_constant:
             constant[0] = float(parameters["constant"].detach()) + self._dead(problem, parameters)
         program = self.program(problem, self.units(kept))
         return ConvexPoint(program, z.detach().cpu().numpy()[:, None], constant)
+
+    def _some(self, parameters: Parameters, units: torch.Tensor) -> Parameters:
+        """Return a network of some of its units; what is fixed or shared stays whole."""
+        whole = {k for k, v in parameters.items() if k in self.fixed or not v.ndim}
+        return {k: v if k in whole else v[units] for k, v in parameters.items()}
 
     def _dead(self, problem: Problem, parameters: Parameters) -> float:
         """Return the constant that units of size zero put out (behind free biases)."""
@@ -136,9 +141,10 @@ class Parallel(Architecture):
             clarke = np.append(clarke, abs(float(nu.sum())) / problem.beta)
         sizes = self.sizes(parameters)
         alive = sizes > 0
-        kept = {k: v[alive] if v.ndim else v for k, v in parameters.items()}
+        kept = self._some(parameters, alive)
         with torch.no_grad():
-            each = self.penalty({k: v[:, None] for k, v in kept.items() if v.ndim})
+            own = {k: v[:, None] for k, v in kept.items() if v.ndim and k not in self.fixed}
+            each = self.penalty(own)
         balance = 1.0 - (sizes[alive] / each).detach().cpu().numpy()
         return clarke, np.zeros(len(signs)), np.maximum(balance, 0.0)
 

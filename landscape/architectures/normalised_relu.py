@@ -1,0 +1,219 @@
+r"""Normalisation after ReLU: units of unit norm on the training inputs (2209.15265).
+
+.. math::
+
+    f(x) = \sum_j \frac{(x^⊤w_j)_+}{\|(Xw_j)_+\|_2}\, s_j a_j, \qquad
+    R = \tfrac12 \sum_j (s_j^2 + a_j^2)
+
+with X the training inputs, s_j the scale of the normalisation layer and a_j the output weight
+(Wang, Hua, Candès & Pilanci, 2022, where w_j is not penalised either: outputs do not depend on its
+length).  f and R are both of degree two in (s, a), and :math:`\tfrac12(s^2 + a^2) ≥ |sa|`, with
+equality where |s| = |a|: training is the Lasso over all normalised outputs.
+
+*The paper's program.*  With :math:`D_iX = U_iΣ_iV_i^⊤` and z free in the null space N_i of D_iX
+
+.. math::
+
+    \min_{w_i, z_i} ℓ\Big(\sum_i ±U_i w_i,\; y\Big) + β\sum_i \|w_i\|_2 \quad \text{subject to }
+    (2D_i − I) X (V_iΣ_i^{-1} w_i + N_i z_i) ≥ 0
+
+because :math:`(Xw)_+ = U_i(Σ_iV_i^⊤w)` on the cell of pattern i.  Where D_iX has the rank of X
+there is no z.  Where it has less, leaving z out asks one particular w with the right outputs to be
+in the cell, and loses units *of that pattern*: a program over given patterns needs z.  Over all
+patterns it does not.  Moving w along z, outputs unchanged, ends at a sample's hyperplane, in the
+closure of a cell that has that sample on, and whose D_iX has a larger rank; so closed cells of full
+rank have all outputs (`tests/test_normalised_relu.py` checks both).
+
+*Prices* are those of the cones of outputs, cell by cell (`landscape.pricing.normalised`): exact
+where the cells can be listed, in the plane for hundreds of samples, and for X of rank n; a
+relaxation labelled so elsewhere.  Suprema are attained, also where outputs tend to zero on the way.
+
+*New inputs* are divided by the norms on the training inputs, which a network carries as a fixed
+parameter ``inputs``; `folded` is the same function without them.  Products x·w below their rounding
+count as zero, so that a direction on a kink does not live on its rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import numpy as np
+import torch
+
+from landscape.architectures.parallel import Parallel, distinct
+from landscape.architectures.rows import seeded_normal
+from landscape.arrangements.rays import cost
+from landscape.dictionary import Columns, Lasso, Priced
+from landscape.errors import BadInput
+from landscape.pricing.normalised import LISTED, Climbs, ListedCells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from landscape.architectures.base import ConvexPoint, Floats, Parameters
+    from landscape.arrangements import Arrangements
+    from landscape.dictionary import Oracle, Units
+    from landscape.problem import Problem
+
+MOST = 24
+"""Units that one pricing returns at most."""
+EXACT = 1e-9
+"""A bound counts as attained up to this, relatively."""
+
+
+@dataclass(frozen=True)
+class OnNormalised(Lasso):
+    """The Lasso over normalised outputs, which knows the inputs that norms are taken on.
+
+    Attributes:
+        inputs: X, shape (n, d).
+    """
+
+    inputs: Floats
+
+
+@dataclass(frozen=True)
+class NormalisedReLU(Parallel):
+    """A two-layer network with normalisation after its ReLUs, and one output."""
+
+    name: ClassVar[str] = "normalised_relu"
+    fixed: ClassVar[tuple[str, ...]] = ("inputs",)
+
+    def initial(
+        self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0
+    ) -> Parameters:
+        """Return networks with w ~ N(0, I/d), s = ``scale`` and a ~ N(0, scale²/m)."""
+        d = problem.X.shape[1]
+        draws = seeded_normal(seeds, width, d + 1)
+        return {
+            "hidden": draws[..., :d] / d**0.5,
+            "amplitude": torch.full_like(draws[..., d], scale),
+            "output": scale / width**0.5 * draws[..., d],
+            "inputs": torch.as_tensor(problem.X).repeat(len(seeds), 1, 1),
+        }
+
+    def each(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
+        """Return the output of every unit, shape (…, n, m)."""
+        hidden = parameters["hidden"]
+        gain = parameters["amplitude"] * parameters["output"] / self.norms(parameters)
+        return _outputs(hidden, X) * gain[..., None, :]
+
+    def norms(self, parameters: Parameters) -> torch.Tensor:
+        """Return ‖(Xw)_+‖ on the training inputs, shape (…, m); 1 for units that are off there."""
+        trained = _outputs(parameters["hidden"], parameters["inputs"])
+        norms = torch.linalg.vector_norm(trained, dim=-2)
+        return torch.where(norms > 0, norms, torch.ones_like(norms))
+
+    def penalty(self, parameters: Parameters) -> torch.Tensor:
+        """Return ½ Σ(s² + a²), shape (…,)."""
+        return 0.5 * (parameters["amplitude"] ** 2 + parameters["output"] ** 2).sum(-1)
+
+    def sizes(self, parameters: Parameters) -> torch.Tensor:
+        """Return |s a|, shape (…, m)."""
+        return (parameters["amplitude"] * parameters["output"]).abs()
+
+    def units(self, parameters: Parameters) -> Units:
+        """Return the directions of the units whose size is not zero, (m, d)."""
+        hidden = parameters["hidden"].detach().cpu().numpy().astype(np.float64)
+        directions = hidden[(self.sizes(parameters) > 0).cpu().numpy()]
+        lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+        return {"directions": directions / np.where(lengths > 0, lengths, 1.0)}
+
+    def scaled(self, units: Units, z: Floats) -> Parameters:
+        """Return weights with s = √|z| and a = ±√|z|; the inputs are the program's to add."""
+        share = np.sqrt(np.abs(z))
+        return {
+            "hidden": torch.as_tensor(np.asarray(units["directions"])),
+            "amplitude": torch.as_tensor(share),
+            "output": torch.as_tensor(np.sign(z) * share),
+        }
+
+    def program(
+        self, problem: Problem, patterns: Arrangements | Units, signs: Floats | None = None
+    ) -> OnNormalised:
+        """Return the Lasso over the normalised outputs of these directions."""
+        if not isinstance(patterns, Mapping):
+            raise BadInput(
+                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes units "
+                "by name, such as `units(parameters)` returns."
+            )
+        atoms = Columns(columns(problem.X, patterns), patterns, self.reach(problem))
+        lasso = Lasso.of(problem.loss, problem.y, problem.beta, atoms)
+        parts = {f.name: getattr(lasso, f.name) for f in fields(Lasso)}
+        return OnNormalised(**parts, inputs=problem.X)
+
+    def lower(self, point: ConvexPoint) -> Parameters:
+        """Return the balanced network, one unit a column that is not zero."""
+        inputs = cast("OnNormalised", point.program).inputs
+        return {**super().lower(point), "inputs": torch.as_tensor(inputs.copy())}
+
+    def reach(self, problem: Problem) -> Floats:
+        """Return ones: what a unit puts out at most."""
+        return np.ones(len(problem.y))
+
+    def first(self, problem: Problem, seed: int) -> Units:
+        """Return random directions and those of the samples, and what climbs to the targets."""
+        nu = -problem.loss.gradient(np.zeros(problem.y.shape), problem.y)
+        rng, d = np.random.default_rng(seed), problem.X.shape[1]
+        climbs = Climbs(problem.X, seed)
+        found = [climbs(side * nu).directions for side in (1.0, -1.0)]
+        directions = np.vstack([rng.standard_normal((4 * d, d)), *found])
+        lengths = np.linalg.norm(directions, axis=1)
+        return {"directions": directions[lengths > 0] / lengths[lengths > 0, None]}
+
+    def oracle(self, problem: Problem, effort: int) -> Oracle:
+        """Return what prices all units: the list of cells where it is short, else a relaxation."""
+        n, X = problem.X.shape[0], problem.X
+        size = cost(X)
+        listed = size <= min(LISTED, effort) and np.linalg.matrix_rank(X) < n
+        priced = ListedCells(X, LISTED) if listed else Climbs(X)
+
+        def price(nu: Floats, target: float = 0.0) -> Priced:
+            both = [priced(side * nu, target) for side in (1.0, -1.0)]
+            bound = max(one.bound for one in both)
+            directions = np.vstack([one.directions for one in both])
+            lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+            units: Units = {"directions": directions / np.where(lengths > 0, lengths, 1.0)}
+            values = columns(X, units)
+            prices = np.abs(nu @ values)
+            attained = float(prices.max(initial=0.0))
+            exact = bound <= attained * (1 + EXACT) + 1e-12 * float(np.linalg.norm(nu))
+            order = np.where(prices > target, prices, -np.inf)
+            best = distinct(units, values, order, MOST)
+            return Priced(bound, exact, best, size if listed else 0)
+
+        return price
+
+    def folded(self, parameters: Parameters) -> Parameters:
+        """Return the same function without normalisation, as a network of TwoLayer().
+
+        Its weights are s w/‖(Xw)_+‖: what one would deploy; it holds no training inputs.
+        """
+        sign = parameters["amplitude"].sign()
+        gain = (parameters["amplitude"].abs() / self.norms(parameters)).detach()
+        return {
+            "hidden": gain[:, None] * parameters["hidden"].detach(),
+            "output": (sign * parameters["output"]).detach(),
+        }
+
+    def without_padding(self, parameters: Parameters) -> Parameters:
+        """Return one network without units of size zero."""
+        used = self.sizes(parameters) > 0
+        return {k: v if k in self.fixed else v[used] for k, v in parameters.items()}
+
+
+def _outputs(hidden: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
+    """Return (Xw)_+, shape (…, n, m); products below their rounding are zero."""
+    before = X @ hidden.mT
+    rounding = 16.0 * (hidden.shape[-1] + 2) * torch.finfo(before.dtype).eps
+    size = X.norm(dim=-1)[..., :, None] * hidden.detach().norm(dim=-1)[..., None, :]
+    return torch.relu(before) * (before.detach() > rounding * size)
+
+
+def columns(X: Floats, units: Units) -> Floats:
+    """Return normalised outputs of directions on the inputs themselves, shape (n, m)."""
+    outputs = _outputs(torch.as_tensor(np.asarray(units["directions"])), torch.as_tensor(X)).numpy()
+    norms = np.linalg.norm(outputs, axis=0)
+    return outputs / np.where(norms > 0, norms, 1.0)
