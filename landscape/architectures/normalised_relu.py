@@ -80,6 +80,7 @@ class NormalisedReLU(Parallel):
 
     name: ClassVar[str] = "normalised_relu"
     fixed: ClassVar[tuple[str, ...]] = ("inputs",)
+    shared: ClassVar[tuple[str, ...]] = ("inputs",)
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0
@@ -201,7 +202,7 @@ class NormalisedReLU(Parallel):
     def without_padding(self, parameters: Parameters) -> Parameters:
         """Return one network without units of size zero."""
         used = self.sizes(parameters) > 0
-        return {k: v if k in self.fixed else v[used] for k, v in parameters.items()}
+        return {k: v if k in self.shared else v[used] for k, v in parameters.items()}
 
 
 def _outputs(hidden: torch.Tensor, X: torch.Tensor) -> torch.Tensor:

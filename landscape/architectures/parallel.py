@@ -44,6 +44,8 @@ class Parallel(Architecture):
 
     has_constant: ClassVar[bool] = False
     """Whether there is a free output bias ξ."""
+    shared: ClassVar[tuple[str, ...]] = ()
+    """Names of arrays that all units share: their first axis is not that of the units."""
 
     @abstractmethod
     def each(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
@@ -101,8 +103,8 @@ class Parallel(Architecture):
         return ConvexPoint(program, z.detach().cpu().numpy()[:, None], constant)
 
     def _some(self, parameters: Parameters, units: torch.Tensor) -> Parameters:
-        """Return a network of some of its units; what is fixed or shared stays whole."""
-        whole = {k for k, v in parameters.items() if k in self.fixed or not v.ndim}
+        """Return a network of some of its units; what they share stays whole."""
+        whole = {k for k, v in parameters.items() if k in self.shared or not v.ndim}
         return {k: v if k in whole else v[units] for k, v in parameters.items()}
 
     def _dead(self, problem: Problem, parameters: Parameters) -> float:
@@ -143,7 +145,7 @@ class Parallel(Architecture):
         alive = sizes > 0
         kept = self._some(parameters, alive)
         with torch.no_grad():
-            own = {k: v[:, None] for k, v in kept.items() if v.ndim and k not in self.fixed}
+            own = {k: v[:, None] for k, v in kept.items() if v.ndim and k not in self.shared}
             each = self.penalty(own)
         balance = 1.0 - (sizes[alive] / each).detach().cpu().numpy()
         return clarke, np.zeros(len(signs)), np.maximum(balance, 0.0)
