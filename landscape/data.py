@@ -248,7 +248,7 @@ def _made(name: str, options: dict[str, Any], seed: int) -> Dataset:
         if option in ("n", "d", "k"):
             whole(option, options[option])
     X, y, beta, *fresh = MADE[name](**options)
-    task = "binary" if name == "spirals" else "regression"
+    task = "binary" if name in ("spirals", "agreement") else "regression"
     X_test, y_test = fresh or (np.empty((0, X.shape[1])), np.empty(0))
     lines = name == "line"
     made = LINES[options.get("points", "opt")][2] if lines else "made by landscape.data"

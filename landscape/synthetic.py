@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import BadInput, DatasetUnavailable, unknown
+from landscape.sentences import agreement
 
 Floats = NDArray[np.float64]
 
@@ -144,5 +145,5 @@ def line(points: str = "opt") -> Any:
 
 _SYMMETRIC = (toy_sqrt3, kgon, octahedron, cube, two_rings)
 MADE: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (planted, scaled, noise, *_SYMMETRIC, suffixes, spirals, line)
+    f.__name__: f for f in (planted, scaled, noise, *_SYMMETRIC, suffixes, spirals, line, agreement)
 }

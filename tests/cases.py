@@ -10,13 +10,17 @@ import numpy as np
 
 from landscape.architectures import (
     Architecture,
+    Attention,
     BatchNorm,
     Circular,
     Convolution,
     DeepNarrow,
     DeepThreshold,
+    FourierMixing,
     GatedConvolution,
     GatedReLU,
+    MaxConvolution,
+    Mixer,
     NormalisedReLU,
     ParallelDeep,
     ParallelThreeLayer,
@@ -188,6 +192,22 @@ OUTPUT_CASES = [
 
 # Architectures whose units are priced by an oracle; they have no patterns to enumerate.
 UNIT_CASES = [
+    # Of one token x = 1 every head is a number.
+    Case("attention-one-token", _one_sample(1.0, 2.0, 0.5, Attention(1)), 0.875, "soft threshold"),
+    # One token is mixed with none: a block puts out any matrix W_2 and is charged ‖W_2‖_F.
+    Case(
+        "mixer-eye",
+        Problem(np.eye(3), Y_OUTPUTS, 0.1, architecture=Mixer(1)),
+        float(0.1 * np.linalg.norm(Y_OUTPUTS) - 0.1**2 / 2),
+        "the Frobenius norm of Y",
+    ),
+    # Convolutions over one token: Z is a matrix on the samples, its singular values thresholded.
+    Case(
+        "fourier-eye",
+        Problem(np.eye(3), Y_OUTPUTS, 0.1, architecture=FourierMixing(1)),
+        float((0.1 * np.linalg.svd(Y_OUTPUTS, compute_uv=False) - 0.1**2 / 2).sum()),
+        "the nuclear norm of Y",
+    ),
     # A line through both samples costs its slope (any deeper unit bends between them for nothing).
     *(
         Case(
@@ -235,6 +255,18 @@ UNIT_CASES = [
         _one_sample(1.0, 2.0, 0.5, Polynomial()),
         0.5 * 2.0 / 1.0625 - 0.5 * (0.5 / 1.0625) ** 2,
         "soft threshold",
+    ),
+    # The largest patch (4, 3) puts out 5 at most: y is thresholded by β/5.
+    Case(
+        "max-convolution-one-sample",
+        Problem(
+            np.array([[1.0, 0.0, 4.0, 3.0]]),
+            np.array([2.0]),
+            0.5,
+            architecture=MaxConvolution(stride=2),
+        ),
+        0.5 * 2.0 / 5 - 0.5 * (0.5 / 5) ** 2,
+        "soft threshold at β/5",
     ),
     # The unitary transform (−1, 3)/√2 of y is thresholded by β/√2.
     Case(

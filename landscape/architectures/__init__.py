@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from landscape.architectures.attention import Attention
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.batch_norm import BatchNorm
 from landscape.architectures.circular import Circular
 from landscape.architectures.convolution import Convolution
 from landscape.architectures.deep_narrow import DeepNarrow
+from landscape.architectures.fourier_mixing import FourierMixing
 from landscape.architectures.gated import GatedReLU
 from landscape.architectures.gated_convolution import GatedConvolution
+from landscape.architectures.max_convolution import MaxConvolution
+from landscape.architectures.mixer import Mixer
 from landscape.architectures.normalised_relu import NormalisedReLU
 from landscape.architectures.parallel_deep import ParallelDeep
 from landscape.architectures.parallel_three_layer import ParallelThreeLayer
@@ -33,6 +37,7 @@ NAMES: dict[str, type[Architecture]] = {
         NormalisedReLU,
         Convolution,
         GatedConvolution,
+        MaxConvolution,
         Circular,
         DeepNarrow,
         Polynomial,
@@ -42,6 +47,9 @@ NAMES: dict[str, type[Architecture]] = {
         ParallelDeep,
         VectorReLU,
         Wedge,
+        Attention,
+        Mixer,
+        FourierMixing,
     )
 }
 NAMES["two_layer"] = TwoLayer  # with another activation than ReLU
@@ -68,6 +76,7 @@ def get(architecture: str | Architecture, **options: Any) -> Architecture:
 __all__ = [
     "NAMES",
     "Architecture",
+    "Attention",
     "BadInput",
     "BatchNorm",
     "Circular",
@@ -75,8 +84,11 @@ __all__ = [
     "Convolution",
     "DeepNarrow",
     "DeepThreshold",
+    "FourierMixing",
     "GatedConvolution",
     "GatedReLU",
+    "MaxConvolution",
+    "Mixer",
     "NormalisedReLU",
     "ParallelDeep",
     "ParallelThreeLayer",

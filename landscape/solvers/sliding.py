@@ -3,7 +3,9 @@
 Where units depend smoothly on their parameters, generation alone surrounds an optimal unit by ever
 closer copies.  A network of the units in use knows the way: its training objective is smooth, and
 a few quasi-Newton steps put every unit in its place (the sliding Frank-Wolfe method, Denoyelle et
-al., 2019).  What it finds is only a proposal; the Lasso and the prices that follow decide.
+al., 2019).  Heads that are linear in either of their matrices have Newton's method
+(`landscape.solvers.bilinear`).  What is found is only a proposal; the Lasso and the prices that
+follow decide.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import torch
 from scipy.optimize import minimize
 
 from landscape.architectures.base import ConvexPoint
+from landscape.architectures.tokens import TokenHeads
+from landscape.solvers import bilinear
 
 if TYPE_CHECKING:
     from landscape.dictionary import Units
@@ -29,7 +33,12 @@ MEMORY = 40
 
 def slide(problem: Problem, program: Program, optimum: Optimum) -> Units:
     """Return the units of an optimum's network after some descent on its training objective."""
-    start = problem.architecture.lower(ConvexPoint(program, optimum.theta, optimum.constant))
+    architecture = problem.architecture
+    start = architecture.lower(ConvexPoint(program, optimum.theta, optimum.constant))
+    if isinstance(architecture, TokenHeads):
+        found = bilinear.settled(problem, start)
+        if found is not None:
+            return architecture.units(architecture.fewest(found))
     shapes = {name: value.shape for name, value in start.items()}
     sizes = [value.numel() for value in start.values()]
 
@@ -52,4 +61,4 @@ def slide(problem: Problem, program: Program, optimum: Optimum) -> Units:
         options={"maxiter": STEPS, "maxcor": MEMORY, "ftol": 1e-16, "gtol": 1e-12},
     )
     better = found.x if np.isfinite(found.fun) else begin
-    return problem.architecture.units(parameters(torch.as_tensor(better)))
+    return architecture.units(parameters(torch.as_tensor(better)))

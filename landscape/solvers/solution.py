@@ -63,7 +63,7 @@ class Solution:
     @property
     def active(self) -> int:
         """Number of neurons of the network; with one output, of non-zero blocks."""
-        if self.point.theta.ndim == 3:
+        if self.point.theta.ndim == 3 or self.problem.architecture.flat_outputs:
             return len(self.problem.architecture.lower(self.point)["hidden"])
         return int((self.point.program.gauge.value(self.point.theta) > 0).sum())
 
