@@ -1,0 +1,222 @@
+r"""Two-layer convolutional networks that pass on the largest patch (Ergen & Pilanci, 2021).
+
+.. math::
+
+    f(x) = \sum_j a_j \max_k (x_k^⊤u_j)_+, \qquad R = \tfrac12 \sum_j (\|u_j\|^2 + a_j^2)
+
+with patches x_k as in `landscape.architectures.convolution`.  A filter's *selection* says for every
+sample which patch is largest, or that none is positive.  It holds on the cone
+
+.. math::
+
+    x_{s_i}^⊤u ≥ 0, \quad (x_{s_i} − x_l)^⊤u ≥ 0 \quad (l ≠ s_i), \qquad
+    \text{or} \quad x_l^⊤u ≤ 0 \text{ for all } l,
+
+the linear constraints that max pooling adds to those of a ReLU, and there f is linear in u: the
+program has a block ±[x_{i s_i}]_i (zero rows where none is positive) with this cone for each
+selection.  Selections are the cells of all hyperplanes :math:`x_k^⊤u = 0` and
+:math:`(x_k − x_l)^⊤u = 0` of samples, joined where the largest patch is the same: polynomially
+many for filters of fixed size, and listed where they are few (filters of two or three entries).
+Beyond that columns come from a search and the bound is a relaxation (`landscape.pricing.largest`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+
+from landscape import dictionary
+from landscape.architectures.base import Architecture, ConvexPoint
+from landscape.architectures.modules import read_own
+from landscape.architectures.patches import Patches, patches, whole_numbers
+from landscape.architectures.rows import check_scalar_output, seeded_normal, with_bias
+from landscape.dense import DenseAtoms, DenseCones, GroupProgram
+from landscape.errors import BadInput, unknown, whole
+from landscape.gauges import Euclidean
+from landscape.pricing.largest import LargestOracle, climbed, selected
+
+if TYPE_CHECKING:
+    from landscape.architectures.base import Floats, Parameters
+    from landscape.dictionary import Oracle, Units
+    from landscape.problem import Problem
+
+BIASES = ("none", "penalised")
+FIRST = 24
+"""Climbs of each sign with whose ends column generation begins."""
+
+
+@dataclass(frozen=True)
+class MaxConvolution(Architecture):
+    """A two-layer convolutional network with max pooling and one output.
+
+    Attributes:
+        bias: "none", or "penalised": a coordinate of the filter.
+        kernel, stride, shape: as in `Convolution`.
+    """
+
+    bias: Literal["none", "penalised"] = "none"
+    kernel: int | tuple[int, ...] = 2
+    stride: int = 1
+    shape: tuple[int, ...] | None = None
+    name: ClassVar[str] = "convolution_max"
+
+    def __post_init__(self) -> None:
+        """Refuse unknown choices."""
+        if self.bias not in BIASES:
+            raise unknown("bias", self.bias, BIASES)
+        object.__setattr__(self, "kernel", whole_numbers("kernel", self.kernel))
+        object.__setattr__(self, "shape", whole_numbers("shape", self.shape))
+        whole("stride", self.stride)
+
+    @property
+    def inputs(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How many inputs it takes, where a shape is given."""
+        return None if self.shape is None else int(np.prod(self.shape))
+
+    def config(self) -> dict[str, Any]:
+        """Return name and choices."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in super().config().items()}
+
+    def patches(self, inputs: int) -> Patches:
+        """Return where the patches of a row of so many inputs lie."""
+        return patches(self.shape, self.kernel, self.stride, inputs)
+
+    def check(self, X: Floats, y: Floats) -> None:
+        """Refuse several outputs, and rows that the shape does not fill."""
+        check_scalar_output(self.label, y)
+        self.patches(X.shape[1])
+
+    def design(self, X: Floats) -> Floats:
+        """Return all patches, those of a sample together, (nK, h), or (nK, h + 1) with a bias."""
+        return with_bias(self.bias, self.patches(X.shape[1]).rows(X))
+
+    def _by_sample(self, problem: Problem) -> Floats:
+        """Return the patches of every sample, shape (n, K, p)."""
+        return problem.design.reshape(len(problem.X), -1, problem.design.shape[1])
+
+    def initial(
+        self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0
+    ) -> Parameters:
+        """Return networks with u ~ N(0, scale²/p) and a ~ N(0, scale²/m)."""
+        p = problem.design.shape[1]
+        draws = seeded_normal(seeds, width, p + 1)
+        return {
+            "hidden": scale / p**0.5 * draws[..., :p],
+            "output": scale / width**0.5 * draws[..., p],
+        }
+
+    def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
+        """Return outputs (…, n)."""
+        places, hidden = self.patches(X.shape[1]), parameters["hidden"]
+        before = places.rows(X) @ hidden[..., : places.size].mT  # (…, nK, m)
+        if self.bias != "none":
+            before = before + hidden[..., None, :, -1]
+        largest = before.unflatten(-2, (-1, places.count)).amax(-2)
+        return (torch.relu(largest) @ parameters["output"][..., None])[..., 0]
+
+    def penalty(self, parameters: Parameters) -> torch.Tensor:
+        """Return ½ Σ(‖u‖² + a²), shape (…,)."""
+        hidden, output = parameters["hidden"], parameters["output"]
+        return 0.5 * ((hidden**2).sum((-1, -2)) + (output**2).sum(-1))
+
+    def gates(self, parameters: Parameters) -> Floats:
+        """Refuse: filters select patches, which a half-space does not tell."""
+        raise BadInput(
+            f"architecture {self.label}: its filters select patches and have no activation "
+            "patterns; use `own(problem, parameters).units` instead."
+        )
+
+    def program(self, problem: Problem, patterns: Any, signs: Floats | None = None) -> GroupProgram:
+        """Return the program over selections (G, n) and output signs (G,)."""
+        if not isinstance(patterns, Mapping):
+            raise BadInput(
+                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes units "
+                "by name, such as `own(problem, parameters).units`."
+            )
+        rows, chosen = self._by_sample(problem), patterns["selected"]
+        n, K, p = rows.shape
+        none = (chosen < 0)[:, :, None]
+        largest = np.where(none, 0.0, rows[np.arange(n), chosen])  # (G, n, p)
+        # Row l of a sample says that patch l is no larger; that of the largest, that it is ≥ 0.
+        own = (np.arange(K) == chosen[:, :, None])[..., None]
+        cones = np.where(own, largest[:, :, None], largest[:, :, None] - rows)
+        return GroupProgram.of(
+            problem.loss,
+            problem.y,
+            problem.beta,
+            DenseAtoms(
+                patterns["signs"][:, None, None] * largest,
+                patterns,
+                np.linalg.norm(rows, axis=2).max(axis=1),
+            ),
+            Euclidean(np.ones(p, dtype=bool)),
+            DenseCones(cones.reshape(len(chosen), n * K, p)),
+        )
+
+    def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
+        """Return u_s = Σ u_j|a_j| over the filters of one selection and sign."""
+        hidden, output = (
+            parameters[k].detach().cpu().numpy().astype(np.float64) for k in ("hidden", "output")
+        )
+        alive = (output != 0) & hidden.any(axis=1)
+        hidden, output = hidden[alive], output[alive]
+        chosen = selected(self._by_sample(problem), hidden)
+        keys = np.hstack([chosen, (output > 0)[:, None]])
+        _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        theta = np.zeros((len(first), hidden.shape[1]))
+        np.add.at(theta, group.reshape(-1), np.abs(output)[:, None] * hidden)
+        units = {"selected": chosen[first], "signs": np.sign(output[first])}
+        return ConvexPoint(self.program(problem, units), theta, np.zeros(0))
+
+    def lower(self, point: ConvexPoint) -> Parameters:
+        """Return the balanced network: u ↦ (u/√‖u‖, ±√‖u‖), one filter a non-zero block."""
+        program = cast("GroupProgram", point.program)
+        sizes = program.gauge.value(point.theta)
+        used = sizes > 0
+        scale = np.sqrt(sizes[used])
+        return {
+            "hidden": torch.as_tensor(point.theta[used] / scale[:, None]),
+            "output": torch.as_tensor(program.units["signs"][used] * scale),
+        }
+
+    def own(self, problem: Problem, parameters: Parameters) -> GroupProgram:
+        """Return the program over the selections of one network."""
+        return cast("GroupProgram", self.lift(problem, parameters).program)
+
+    def first(self, problem: Problem, seed: int) -> Units:
+        """Return the selections of filters that climb the price of the targets."""
+        nu, rows = -problem.loss.gradient(np.zeros(problem.y.shape), problem.y), []
+        for side in (1.0, -1.0):
+            found = climbed(self._by_sample(problem), side * nu, seed, FIRST)[0]
+            chosen = np.unique(selected(self._by_sample(problem), found), axis=0)
+            rows.append({"selected": chosen, "signs": np.full(len(chosen), side)})
+        return dictionary.join(*rows)
+
+    def oracle(self, problem: Problem, effort: int) -> Oracle:
+        """Return what prices all selections: a list where it is short, else climbs and a bound."""
+        return LargestOracle(
+            self._by_sample(problem), lambda units: self.program(problem, units), effort
+        )
+
+    def stationarity(
+        self, problem: Problem, parameters: Parameters, nu: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return what filters lack in size, |±νᵀ max_k(x_kᵀu)_+ / (β‖u‖) − 1|, and imbalances."""
+        hidden, output = (
+            parameters[k].detach().cpu().numpy().astype(np.float64) for k in ("hidden", "output")
+        )
+        lengths, sizes = np.linalg.norm(hidden, axis=1), np.abs(output)
+        there, both = np.maximum(lengths, sizes) > 0, (lengths > 0) & (sizes > 0)
+        before = np.einsum("nkp,mp->mnk", self._by_sample(problem), hidden[both]).max(axis=2)
+        gains = np.sign(output[both]) * (np.maximum(before, 0.0) @ nu)
+        clarke = np.abs(gains / (lengths[both] * problem.beta) - 1)
+        balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
+        return clarke, np.zeros(len(clarke)), balance
+
+    def read(self, module: torch.nn.Module) -> Parameters:
+        """Return the parameters of our own `Network`."""
+        return read_own(self, module)

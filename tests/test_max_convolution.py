@@ -1,0 +1,150 @@
+"""Convolutions with max pooling: selections of patches, their cones, exact and relaxed prices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cvxpy
+import numpy as np
+import pytest
+import torch
+
+from landscape import Problem, solve, train
+from landscape.architectures import Convolution, MaxConvolution
+from landscape.bounds import EXACT, RELAXED, SEARCH, AllPatterns, beta_max
+from landscape.dense import DenseCones
+from landscape.errors import BadInput
+from landscape.pricing import prices
+from landscape.pricing.largest import every_selection, selected
+from landscape.solvers import Solution
+from landscape.solvers.restricted import minimise
+from landscape.theory import adversary
+
+
+def instance(seed: int, architecture: MaxConvolution, n: int = 6, d: int = 4, share: float = 0.05):
+    rng = np.random.default_rng(300 + seed)
+    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    problem = Problem(X, y, 1.0, architecture=architecture)
+    return problem.replace(beta=share * beta_max(problem))
+
+
+def by_hand(problem: Problem) -> float:
+    """Every selection written out for cvxpy, found on a fine circle."""
+    X, stride = problem.X, problem.architecture.stride
+    parts = [X[:, k : k + 2] for k in range(0, X.shape[1] - 1, stride)]
+    angles = np.linspace(0, 2 * np.pi, 40_001)
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    values = np.stack([circle @ part.T for part in parts], axis=2)  # (grid, n, K)
+    found = np.where(values.max(axis=2) > 0, values.argmax(axis=2), -1)
+    fit, norms, inside = 0, 0, []
+    for chosen in np.unique(found, axis=0):
+        for sign in (1, -1):
+            u = cvxpy.Variable(2)
+            rows = np.zeros_like(parts[0])
+            for i, k in enumerate(chosen):
+                if k >= 0:
+                    rows[i] = parts[k][i]
+                    inside.append(rows[i] @ u >= 0)
+                inside += [rows[i] @ u >= part[i] @ u for part in parts]
+            fit = fit + sign * rows @ u
+            norms = norms + cvxpy.norm(u)
+    objective = cvxpy.Minimize(0.5 * cvxpy.sum_squares(fit - problem.y) + problem.beta * norms)
+    return cvxpy.Problem(objective, inside).solve(solver="CLARABEL")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_optimum_is_that_of_all_selections_written_out(stride):
+    problem = instance(1, MaxConvolution(stride=stride))
+    solution = solve(problem, tolerance=1e-8)
+    assert solution.certificate.scope == EXACT
+    assert solution.active >= 3
+    assert solution.objective == pytest.approx(by_hand(problem), rel=1e-6)
+    runs = train(problem, 8, range(3), "lbfgs", 100)
+    assert runs.objectives.min() >= solution.certificate.dual * (1 - 1e-12)
+    assert runs.objectives.min() <= solution.objective * 1.05
+
+
+def test_outputs_are_those_of_torch():
+    own = MaxConvolution(kernel=(2, 3), shape=(2, 4, 4), bias="penalised")
+    X = np.random.default_rng(0).standard_normal((3, 32))
+    problem = Problem(X, np.ones(3), 0.1, architecture=own)
+    net = {k: v[0] for k, v in own.initial(problem, 4, [0]).items()}
+    filters = net["hidden"][:, :-1].reshape(4, 2, 2, 3)
+    images = torch.as_tensor(X).reshape(3, 2, 4, 4)
+    maps = torch.relu(torch.nn.functional.conv2d(images, filters, net["hidden"][:, -1]))
+    wanted = maps.amax((2, 3)) @ net["output"]
+    torch.testing.assert_close(own.forward(net, torch.as_tensor(X)), wanted)
+    point = own.lift(problem, net)
+    np.testing.assert_allclose(point.program.fit(point.theta, point.constant), wanted, rtol=1e-10)
+    assert point.program.violation(point.theta) <= 1e-12
+
+
+def test_one_patch_is_sum_pooling():
+    problem = instance(2, MaxConvolution(kernel=3), d=3)
+    plain = problem.replace(architecture=Convolution(kernel=3))
+    assert solve(problem).objective == pytest.approx(solve(plain).objective, rel=1e-6)
+
+
+def test_no_filter_prices_above_the_list_and_the_list_is_attained():
+    problem = instance(3, MaxConvolution())
+    for seed in range(2):
+        nu = np.random.default_rng(seed).standard_normal(len(problem.y))
+        bound = AllPatterns(problem, 100_000)(nu)
+        assert bound.scope == EXACT
+        angles = np.linspace(0, 2 * np.pi, 20_001)
+        circle = np.column_stack([np.cos(angles), np.sin(angles)])
+        values = np.stack([circle @ problem.X[:, k : k + 2].T for k in range(3)], axis=2)
+        best = np.abs(np.maximum(values.max(axis=2), 0) @ nu).max()
+        assert best <= bound.ratio * problem.beta * (1 + 1e-12)
+        assert best >= bound.ratio * problem.beta * (1 - 1e-6)
+        assert adversary(problem, nu, 12) <= bound.ratio * problem.beta * (1 + 1e-12)
+
+
+def test_larger_filters_are_searched_and_labelled_relaxed():
+    problem = instance(4, MaxConvolution(kernel=4), n=10, d=7)
+    found = solve(problem, tolerance=1e-5, throw=False)
+    assert found.certificate.scope == SEARCH
+    assert found.certificate.relaxed <= found.certificate.dual
+    assert found.certificate.relative_gap <= 1e-5
+    every = AllPatterns(problem, 1000)
+    for seed in range(3):
+        nu = np.random.default_rng(seed).standard_normal(len(problem.y))
+        bound = every(nu)
+        assert bound.scope == RELAXED
+        assert adversary(problem, nu, 12) <= bound.ratio * problem.beta
+    runs = train(problem, 12, range(2), "adam", 300)
+    assert runs.objectives.min() >= found.certificate.relaxed
+
+
+@pytest.mark.parametrize("fault", ["cones", "missing"])
+def test_planted_faults_show(fault):
+    """Without the cones of max pooling, or without a selection, another optimum comes out."""
+    problem = instance(5, MaxConvolution())
+    solution = solve(problem)
+    chosen = every_selection(problem.design.reshape(6, 3, 2), 10_000)
+    both = {"selected": np.vstack([chosen] * 2), "signs": np.repeat([1.0, -1.0], len(chosen))}
+    program = problem.architecture.program(problem, both)
+    assert minimise(program).value == pytest.approx(solution.objective, rel=1e-7)
+    if fault == "cones":
+        wrong = replace(program, cones=DenseCones(0.0 * program.cones.matrices))
+    else:
+        kept = prices(program, solution.dual) < 0.999 * problem.beta
+        wrong = program.take(np.flatnonzero(kept))
+    assert minimise(wrong).value != pytest.approx(solution.objective, rel=1e-4)
+
+
+def test_solutions_are_stored_and_bad_choices_refused(tmp_path):
+    problem = instance(6, MaxConvolution())
+    solution = solve(problem)
+    found = Solution.load(solution.save(tmp_path / "one"), problem)
+    assert found.objective == pytest.approx(solution.objective, rel=1e-12)
+    assert found.certificate.scope == EXACT
+    rows = problem.design.reshape(6, 3, 2)
+    assert selected(rows, np.zeros((1, 2))).max() == -1
+    for options, words in (({"bias": "free"}, "bias"), ({"kernel": 0}, "kernel")):
+        with pytest.raises(BadInput, match=words):
+            MaxConvolution(**options)
+    with pytest.raises(BadInput, match="one output"):
+        problem.replace(y=np.ones((6, 2)))
+    with pytest.raises(BadInput, match="select patches"):
+        problem.architecture.gates({})
