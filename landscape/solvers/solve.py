@@ -170,15 +170,16 @@ def _check_start(problem: Problem, start: Any) -> None:
                 f"start is {start!r}: it must be a network, a list of networks, `train`'s runs or "
                 "a solution."
             )
+    some = problem.architecture.initial(problem, 1, [0]).get("hidden")
     for network in _networks(start):
         if problem.architecture.oracle(problem, 0) is not None:
             read(problem, network)
             continue
         hidden = problem.architecture.read(network).get("hidden")
-        if hidden is not None and hidden.shape[-1] != problem.design.shape[1]:
+        if hidden is not None and some is not None and hidden.shape[-1] != some.shape[-1]:
             raise BadInput(
                 f"start has a network of {hidden.shape[-1]} inputs (bias included): the problem "
-                f"has {problem.design.shape[1]}."
+                f"has {some.shape[-1]}."
             )
 
 
