@@ -31,6 +31,9 @@ from landscape.solvers.proximal import NUCLEAR, Bound
 if TYPE_CHECKING:
     from landscape.solvers.groups import Groups
 
+Steps = tuple[Tensor, Tensor, Tensor]
+"""Steps or slopes in W, A and t."""
+
 ROUNDS = 100
 CONJUGATE = 400
 """Most conjugate gradient steps in one Newton step."""
@@ -73,29 +76,21 @@ class _System:
             parts.W.square().sum() + parts.A.square().sum()
         )
 
-    def gradient(self) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient(self) -> Steps:
         """Return the slopes in W, A and t."""
         W, A, beta = self.parts.W, self.parts.A, self.b.beta
         pulled = self.b.X.T @ (self.masks * (self.nu @ A))
         return beta * W - pulled, beta * A - self.nu.T @ self.hidden, -self.b.free.T @ self.nu
 
     def prepare(self, pull: Tensor) -> None:
-        """Store what Hessian products need; ``pull`` holds Ξ of the components' blocks (k, p, c).
-
-        Args:
-            pull: Ξ_g for the distinct blocks in ascending order.
-        """
+        """Store what Hessian products need, Ξ of the distinct blocks in order given (k, p, c)."""
         b, A = self.b, self.parts.A
         distinct, self.of = torch.unique(self.parts.block, return_inverse=True)
         U, sizes, Vh = torch.linalg.svd(pull, full_matrices=False)
-        self.cut = (U * sizes.clamp_max(b.beta)[:, None]) @ Vh
+        self.cut = ((U * sizes.clamp_max(b.beta)[:, None]) @ Vh)[self.of]  # (R, p, c)
         masks = b.masks[distinct].to(b.X.dtype)
         typical = float(self.curvature.mean())
-        grams = (
-            torch.einsum("kn,np,nq->kpq", masks, b.X, b.X)
-            if len(distinct)
-            else pull.new_zeros(0, b.p, b.p)
-        )
+        grams = torch.einsum("kn,np,nq->kpq", masks, b.X, b.X)
         loads = typical * A.square().sum(0)
         own = loads[:, None, None] * grams[self.of]
         own.diagonal(dim1=1, dim2=2).add_(b.beta)
@@ -103,48 +98,52 @@ class _System:
         self.outer = 1.0 / (b.beta + typical * self.hidden.square().sum(0))  # (R,)
         self.free = 1.0 / max(typical, 1e-300)
 
-    def product(self, d: tuple[Tensor, Tensor, Tensor], damping: float) -> tuple[Tensor, ...]:
+    def product(self, d: Steps, damping: float) -> Steps:
         """Return (H + damping) d."""
         b, A, beta = self.b, self.parts.A, self.b.beta + damping
         moved = self.masks * (b.X @ d[0])
-        bent = self.curvature * (moved @ A.T + self.hidden @ d[1].T + b.free @ d[2])
+        bent = torch.addmm(moved @ A.T, self.hidden, d[1].T)
+        bent = self.curvature * (bent + b.free @ d[2] if len(d[2]) else bent)
         # Ξ a and Ξᵀw of every component, by its block.
-        cut = self.cut[self.of]
-        across = torch.einsum("rpc,cr->pr", cut, d[1]), torch.einsum("rpc,pr->cr", cut, d[0])
-        first = b.X.T @ (self.masks * (bent @ A)) + beta * d[0] - across[0]
-        second = bent.T @ self.hidden + beta * d[1] - across[1]
+        across = (self.cut @ d[1].T[:, :, None])[:, :, 0].T
+        down = (d[0].T[:, None] @ self.cut)[:, 0].T
+        first = b.X.T @ (self.masks * (bent @ A)) + beta * d[0] - across
+        second = bent.T @ self.hidden + beta * d[1] - down
         return first, second, b.free.T @ bent + damping * d[2]
 
-    def precondition(self, r: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def precondition(self, r: Steps) -> Steps:
         """Return the blocks' own inverse applied to r."""
-        inner = torch.einsum("rpq,qr->pr", self.inner, r[0])
+        inner = (self.inner @ r[0].T[:, :, None])[:, :, 0].T
         return inner, self.outer * r[1], self.free * r[2]
 
-    def direction(
-        self, slope: tuple[Tensor, ...], accuracy: float, damping: float
-    ) -> tuple[tuple[Tensor, ...], int]:
+    def direction(self, slope: Steps, accuracy: float, damping: float) -> tuple[Steps, int]:
         """Return the Newton direction by conjugate gradients, and how many steps they took."""
-        r = tuple(-s for s in slope)
-        z = self.precondition(r)
-        d, q = tuple(torch.zeros_like(s) for s in slope), z
-        rho = first = _dot(r, z)
+        sizes, shapes = [s.numel() for s in slope], [s.shape for s in slope]
+
+        def split(flat: Tensor) -> Steps:
+            W, A, t = (x.view(s) for x, s in zip(flat.split(sizes), shapes, strict=True))
+            return W, A, t
+
+        r = -_flat(slope)
+        z = _flat(self.precondition(split(r)))
+        d, q = torch.zeros_like(r), z
+        rho = first = float(r @ z)
         for step in range(CONJUGATE):
             if not rho > accuracy**2 * first:
-                return d, step
-            along = self.product(q, damping)  # pyright: ignore[reportArgumentType]
-            bend = _dot(q, along)
+                return split(d), step
+            along = _flat(self.product(split(q), damping))
+            bend = float(q @ along)
             if not bend > 0:
-                return (d if step else z), step
-            length = rho / bend
-            d = tuple(x + length * y for x, y in zip(d, q, strict=True))
-            r = tuple(x - length * y for x, y in zip(r, along, strict=True))
-            z = self.precondition(r)
-            following = _dot(r, z)
-            q = tuple(x + (following / rho) * y for x, y in zip(z, q, strict=True))
+                return split(d if step else z), step
+            d = d + (rho / bend) * q
+            r = r - (rho / bend) * along
+            z = _flat(self.precondition(split(r)))
+            following = float(r @ z)
+            q = z + (following / rho) * q
             rho = following
-        return d, CONJUGATE
+        return split(d), CONJUGATE
 
-    def along(self, d: tuple[Tensor, ...], slope: float) -> float:
+    def along(self, d: Steps, slope: float) -> float:
         """Return how far to go along a direction of this slope; 0 if F does not fall."""
         b, (W, A, _) = self.b, self.parts
         moved = self.masks * (b.X @ d[0])
@@ -217,7 +216,7 @@ def polish(
         slope = system.gradient()
         accuracy = max(1e-4, min(0.1, gap**0.5))
         d, taken = system.direction(slope, accuracy, 1e-9 * b.beta)
-        length = system.along(d, _dot(slope, d))
+        length = system.along(d, float(_flat(slope) @ _flat(d)))
         W, A = parts.W + length * d[0], parts.A + length * d[1]
         t = t + length * d[2]
         parts = decomposed(assembled(b, Components(W, A, parts.block)))
@@ -295,5 +294,5 @@ def _entering(
     return Components(root * left, root * right, block)
 
 
-def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> float:
-    return float(sum((x * y).sum() for x, y in zip(a, b, strict=True)))
+def _flat(steps: Steps) -> Tensor:
+    return torch.cat([step.reshape(-1) for step in steps])
