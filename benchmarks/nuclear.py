@@ -90,7 +90,7 @@ def timed_peer(name: str, program: Program, limit: float) -> dict[str, Any]:
 
 def main() -> None:
     """Run and print one table; write its record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("size", type=int, nargs="*", default=[500, 20, 10, 100])
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=1)

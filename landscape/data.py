@@ -245,7 +245,7 @@ def _made(name: str, options: dict[str, Any], seed: int) -> Dataset:
     for option in options:
         if option not in known:
             raise unknown(f"option of data set {name!r}", option, known)
-        if option in ("n", "d", "k"):
+        if option in ("n", "d", "k", "outputs"):
             whole(option, options[option])
     X, y, beta, *fresh = MADE[name](**options)
     task = "binary" if name in ("spirals", "agreement") else "regression"

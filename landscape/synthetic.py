@@ -18,13 +18,19 @@ from landscape.sentences import agreement
 Floats = NDArray[np.float64]
 
 
-def planted(n: int = 50, d: int = 3, k: int = 5, noise: float = 0.1, seed: int = 0) -> Any:
-    """Return X, y of a random teacher with k neurons, β = 0.1 √n, and fresh test samples."""
+def planted(
+    n: int = 50, d: int = 3, k: int = 5, noise: float = 0.1, seed: int = 0, outputs: int = 1
+) -> Any:
+    """Return X, y of a random teacher with k neurons, β = 0.1 √n, and fresh test samples.
+
+    With several outputs, fed by the same neurons, y is (n, outputs).
+    """
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d))
     W = rng.standard_normal((k, d))
-    a = rng.standard_normal(k)
-    y = np.maximum(X @ W.T, 0) @ a + noise * rng.standard_normal(n)
+    a = rng.standard_normal(k if outputs == 1 else (k, outputs))
+    y = np.maximum(X @ W.T, 0) @ a
+    y = y + noise * rng.standard_normal(y.shape)
     return X, y, 0.1 * n**0.5, *_fresh(rng, W, a, noise)
 
 
@@ -47,7 +53,8 @@ def noise(n: int = 20, d: int = 4, seed: int = 0) -> Any:
 def _fresh(rng: np.random.Generator, W: Floats, a: Floats, noise: float) -> tuple[Floats, Floats]:
     """Return 1000 new samples of a teacher with hidden weights W (k, d) and outputs a."""
     X = rng.standard_normal((1000, W.shape[1]))
-    return X, np.maximum(X @ W.T, 0) @ a + noise * rng.standard_normal(1000)
+    y = np.maximum(X @ W.T, 0) @ a
+    return X, y + noise * rng.standard_normal(y.shape)
 
 
 def toy_sqrt3() -> Any:
