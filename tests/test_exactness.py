@@ -43,12 +43,13 @@ def test_the_program_is_the_training_problem(name):
 def test_one_sample_is_solved(name):
     """Where constants are free it costs nothing; a dictionary of kinks is all but empty then."""
     architecture = configured(name)
-    X = np.full((1, architecture.inputs or 2), 1.3)
-    problem = Problem(X, np.array([0.7]), 0.1, architecture=architecture)
+    X, c = np.full((1, architecture.inputs or 2), 1.3), architecture.drawn_outputs
+    y = np.full(1 if c == 1 else (1, c), 0.7)
+    problem = Problem(X, y, 0.1, architecture=architecture)
     solution = solve(problem)
-    fit = float(solution.network()(X)[0].detach())
+    fit = solution.network()(X)[0].detach().numpy()
     assert solution.certificate.gap <= 1e-9
-    assert solution.objective <= 0.5 * 0.7**2
+    assert solution.objective <= 0.5 * 0.7**2 * c
     if solution.point.program.free.shape[1]:
         assert fit == pytest.approx(0.7) and solution.objective <= 1e-20
 

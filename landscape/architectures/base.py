@@ -78,8 +78,6 @@ class Architecture(ABC):
     """Whether units of an oracle are ReLU neurons ‖u‖₂ ≤ 1 over the design, but not all of them."""
     flat_outputs: ClassVar[bool] = False
     """Whether outputs of a sample lie side by side: targets (n, c) become (nc,), like fits."""
-    drawn_outputs: ClassVar[int] = 1
-    """How many outputs random problems have (`landscape.theory.instance`)."""
     smooth_units: ClassVar[bool] = False
     """Whether units priced by an oracle depend smoothly on their parameters (and may slide)."""
 
@@ -95,6 +93,11 @@ class Architecture(ABC):
     def leak(self) -> float:
         """The slope of the activation below zero, where neurons are searched."""
         return 0.0
+
+    @property
+    def drawn_outputs(self) -> int:
+        """How many outputs random problems have (`landscape.theory.instance`)."""
+        return 1
 
     @property
     def of_units(self) -> bool:

@@ -76,6 +76,11 @@ class GatedReLU(Architecture):
         if self.outputs not in OUTPUTS:
             raise unknown("outputs", self.outputs, OUTPUTS)
 
+    @property
+    def drawn_outputs(self) -> int:
+        """Two where there may be several."""
+        return 1 if self.outputs == "one" else 2
+
     def config(self) -> dict[str, Any]:
         """Return name and choices; one output goes without saying."""
         choices = super().config()
@@ -166,7 +171,7 @@ class GatedReLU(Architecture):
         gauge = Euclidean(np.ones(design.shape[1], dtype=bool))
         if self.outputs != "one":
             kind = Nuclear if self.outputs == "nuclear" else PerClass
-            gauge = kind(design.shape[1], problem.y.shape[1])
+            gauge = kind(design.shape[1], problem.outputs)
         return Program(
             loss=problem.loss,
             y=problem.y,

@@ -68,12 +68,16 @@ class VectorReLU(Architecture):
     name: ClassVar[str] = "vector_relu"
     flat_outputs: ClassVar[bool] = True
     smooth_units: ClassVar[bool] = True
-    drawn_outputs: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         """Refuse an unknown bias."""
         if self.bias not in BIASES:
             raise unknown("bias", self.bias, BIASES)
+
+    @property
+    def drawn_outputs(self) -> int:
+        """Two: with one it is the two-layer network."""
+        return 2
 
     def check(self, X: Floats, y: Floats) -> None:
         """Refuse a constant column beside a bias; any number of outputs will do."""
