@@ -7,7 +7,7 @@ shine* does (+1), *the keys near the cabinet shines* does not (−1).  The noun 
 mislead, optional words move the others, and no word alone says anything: the label is a product of
 two of them, which a linear function of the tokens cannot see and a head of attention can.
 
-A word is the sum of four Gaussian vectors: of its class, of its stem (half as large), of the suffix
+A word is the sum of four Gaussian vectors: of its class, of its stem (a tenth as large), of the suffix
 -s where it has one, of its position.  They are drawn once from a seed of their own.
 """
 
@@ -30,7 +30,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "preposition": ("near", "behind", "above", "beside"),
     "verb": ("shine", "fall", "turn", "move", "float", "wait"),
 }
-SHARE = 0.5
+SHARE = 0.1
 """Size of a stem's own vector."""
 FRESH = 1000
 """Test sentences."""

@@ -202,7 +202,6 @@ def test_newton_settles_heads_where_training_would_go():
     architecture = problem.architecture
     start = {k: v[0] for k, v in architecture.initial(problem, 8, [0]).items()}
     found = bilinear.settled(problem, start)
-    assert found is not None
     assert problem.objective(found) < problem.objective(start)
     assert np.abs(slopes(problem, found)).max() <= 1e-8
     assert certify(problem, found).stationarity <= 1e-6
@@ -212,7 +211,8 @@ def test_the_slope_of_relu_heads_is_that_of_their_objective():
     for seed in range(6):
         problem = instance(seed, "relu")
         start = {k: v[0] for k, v in problem.architecture.initial(problem, 4, [0]).items()}
-        form = bilinear._ReLUForm(problem, TokenHeads.rows(problem.architecture, problem), start)
+        own, w = problem.architecture, start["hidden"].numpy().reshape(4, -1)
+        form = bilinear._ReLUForm(problem, TokenHeads.rows(own, problem), w, start)
         value, slope = form.slope(form.start)
         assert value == pytest.approx(float(problem.objective(start)), rel=1e-12)
         np.testing.assert_allclose(slope, slopes(problem, start), atol=1e-10)

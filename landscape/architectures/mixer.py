@@ -67,3 +67,9 @@ class Mixer(TokenHeads):
         if self.pooling == "none":
             return super().whole(directions, d)
         return np.repeat(directions[:, None, :], self.tokens, axis=1) / self.tokens**0.5
+
+    def directions(self, hidden: Floats) -> Floats:
+        """Return the mean row times √s under the mean; it is the direction of equal rows."""
+        if self.pooling == "none":
+            return super().directions(hidden)
+        return hidden.mean(axis=1) * self.tokens**0.5

@@ -231,6 +231,10 @@ class TokenHeads(Heads):
         """Return the first matrices (m, a, b) of directions over what ReLUs see."""
         return directions.reshape(-1, *self.weights(d)[0])
 
+    def directions(self, hidden: Floats) -> Floats:
+        """Return the directions (m, p) of first matrices, the inverse of `whole`."""
+        return hidden.reshape(len(hidden), -1)
+
     def oracle(self, problem: Problem, effort: int) -> Oracle:
         """Return what prices every head: spectral norms of the blocks, or bounds for ReLU."""
         d, reach = problem.X.shape[1] // self.tokens, self.reach(problem)

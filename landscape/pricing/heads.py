@@ -43,6 +43,9 @@ MOST = 12
 STARTS = 48
 EFFORTS = (1, 4, 16)
 """A search that finds nothing is repeated from this many times as many starts."""
+WORK = 10_000_000
+"""Starts times numbers in the rows of a search; one that finds nothing may have four times that."""
+FEWEST = 8
 KNOWN = 16
 """Heads that one pricing hands to the next to begin from."""
 STEPS = 60
@@ -137,10 +140,12 @@ class ReLUHeads:
         A, C = A.reshape(-1, A.shape[-1]), C.reshape(A.shape[0] * A.shape[1], -1)
         seen = A.any(axis=1) & C.any(axis=1)
         A, C = A[seen], C[seen]
-        climbs = 0
+        climbs, least = 0, int(np.clip(WORK // max(A.size, 1), FEWEST, STARTS))
         for effort in EFFORTS if target > 0.0 else EFFORTS[:2]:
-            w, g = self._climbed(A, C, effort * STARTS)
-            prices, climbs = np.linalg.norm(g, axis=1), climbs + effort * STARTS
+            if climbs and effort * least * A.size > 4 * WORK:
+                break
+            w, g = self._climbed(A, C, effort * least)
+            prices, climbs = np.linalg.norm(g, axis=1), climbs + effort * least
             chosen = _distinct(w, g, prices, target)
             if target > 0.0 and len(chosen):
                 break

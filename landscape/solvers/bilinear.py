@@ -30,19 +30,22 @@ if TYPE_CHECKING:
     from landscape.problem import Problem
     from landscape.programs import Floats
 
+VERSION = 1
 LARGEST = 1500
 """Unknowns up to which Hessians are formed."""
-STEPS = 60
+STEPS = 12
 SETTLED = 1e-13
 """Slopes this small, relative to what their terms add up to, are rounding."""
 TRIES = 25
 """Dampings at one point."""
+GROWTH = 4.0
+"""Of the damping where a step fails."""
 QUASI, MEMORY = 300, 40
-"""Steps of L-BFGS over ReLU heads, and how many it remembers."""
+"""Steps of L-BFGS before Newton's, and how many it remembers."""
 
 
-def settled(problem: Problem, start: Parameters) -> Parameters | None:
-    """Return a network of heads near a stationary point below a start; None if they are too many.
+def settled(problem: Problem, start: Parameters) -> Parameters:
+    """Return a network of heads near a stationary point, no worse than a start.
 
     Args:
         problem: whose architecture is one of heads (`landscape.architectures.tokens`).
@@ -51,18 +54,28 @@ def settled(problem: Problem, start: Parameters) -> Parameters | None:
     own = cast("TokenHeads", problem.architecture)
     if not len(start["hidden"]):
         return start
+    hidden = start["hidden"].detach().double().numpy()
     if own.bilinear:
-        form = _Form(problem, own.features(problem), start)
-        return form.network(_newton(form)) if form.size <= LARGEST else None
-    form = _ReLUForm(problem, TokenHeads.rows(own, problem), start)
+        form = _Form(problem, own.features(problem), hidden.reshape(len(hidden), -1), start)
+        x = _near(form, form.start)
+        w, v = form.split(_newton(form, x) if form.size <= LARGEST else x)
+        first = w.reshape(hidden.shape)
+    else:
+        form = _ReLUForm(problem, own.rows(problem), own.directions(hidden), start)
+        w, v = form.split(_near(form, form.start))
+        first = own.whole(w, problem.X.shape[1] // own.tokens)
+    return {**start, "hidden": torch.as_tensor(first), "output": torch.as_tensor(v)}
+
+
+def _near(form: _Form, start: Floats) -> Floats:
+    """Return where quasi-Newton steps lead."""
     options = {"maxiter": QUASI, "maxcor": MEMORY, "ftol": 1e-16, "gtol": 1e-13}
-    found = minimize(form.slope, form.start, jac=True, method="L-BFGS-B", options=options)
-    return form.network(found.x if np.isfinite(found.fun) else form.start)
+    found = minimize(form.slope, start, jac=True, method="L-BFGS-B", options=options)
+    return found.x if np.isfinite(found.fun) else start
 
 
-def _newton(form: _Form) -> Floats:
-    """Return where damped steps lead from the form's start."""
-    x = form.start
+def _newton(form: _Form, x: Floats) -> Floats:
+    """Return where damped steps lead."""
     value, damping = form.value(x), 1e-6 * form.problem.beta
     for _ in range(STEPS):
         slope, H, scale = form.derivatives(x)
@@ -73,12 +86,17 @@ def _newton(form: _Form) -> Floats:
             new = np.inf if step is None else form.value(x + step)
             if step is not None and new <= value:
                 break
-            damping = max(4.0 * damping, 1e-12 * scale)
+            damping = max(GROWTH * damping, 1e-12 * scale)
         else:
             break
-        still = value - new <= 1e-16 * abs(value)
-        x, value, damping = x + step, new, 0.1 * damping
-        if still:
+        hoped = -float(slope @ step) - 0.5 * float(step @ (H @ step))
+        fell = value - new
+        if fell > 0.75 * hoped:  # a damping that does well falls, one that does badly rises
+            damping /= GROWTH
+        elif fell < 0.25 * hoped:
+            damping *= GROWTH
+        x, value = x + step, new
+        if fell <= 1e-16 * abs(value):
             break
     return x
 
@@ -86,14 +104,14 @@ def _newton(form: _Form) -> Floats:
 class _Form:
     """The objective over w (m, p) and v (m, e, c), one after the other in a vector."""
 
-    def __init__(self, problem: Problem, features: Floats, start: Parameters) -> None:
-        hidden, output = (start[k].detach().double().numpy() for k in ("hidden", "output"))
-        self.problem, self.features, self.parameters = problem, features, start
-        self.m, self.p = len(hidden), features.shape[1]
+    def __init__(self, problem: Problem, features: Floats, w: Floats, start: Parameters) -> None:
+        output = start["output"].detach().double().numpy()
+        self.problem, self.features = problem, features
+        self.m, self.p = w.shape
         self.second = output.shape[1:]
         gate = start["gate"].numpy().astype(np.int64) if "gate" in start else [0] * self.m
         self.gate = np.asarray(gate, dtype=np.int64)
-        self.start = np.concatenate([hidden.reshape(-1), output.reshape(-1)])
+        self.start = np.concatenate([w.reshape(-1), output.reshape(-1)])
         self.size = len(self.start)
 
     def split(self, x: Floats) -> tuple[Floats, Floats]:
@@ -122,6 +140,18 @@ class _Form:
         loss = float(self.problem.loss.value(fit, self.problem.y))
         return loss + 0.5 * self.problem.beta * float(x @ x)
 
+    def slope(self, x: Floats) -> tuple[float, Floats]:
+        """Return the objective and its slope."""
+        w, v = self.split(x)
+        loss, y, beta = self.problem.loss, self.problem.y, self.problem.beta
+        spread = self.spread(w)
+        fit = np.tensordot(spread, v, ((0, 1), (0, 1))).reshape(-1)
+        pull = loss.gradient(fit, y).reshape(spread.shape[2], -1)
+        cross = (self.features @ pull)[self.gate]  # (m, p, e, c)
+        first = np.einsum("mpec,mec->mp", cross, v)
+        slope = np.concatenate([first.reshape(-1), (spread @ pull).reshape(-1)]) + beta * x
+        return float(loss.value(fit, y)) + 0.5 * beta * float(x @ x), slope
+
     def derivatives(self, x: Floats) -> tuple[Floats, Floats, float]:
         """Return slope and Hessian, and what the terms of the slope add up to."""
         w, v = self.split(x)
@@ -144,18 +174,8 @@ class _Form:
             block = cross[g].reshape(self.p, e * c)
             H[rows, columns] += block
             H[columns, rows] += block.T
-        scale = float(np.linalg.norm(J @ np.abs(pull))) + beta * float(np.linalg.norm(x))
+        scale = float(np.linalg.norm(np.abs(J) @ np.abs(pull))) + beta * float(np.linalg.norm(x))
         return slope, H, scale
-
-    def network(self, x: Floats) -> Parameters:
-        """Return the network of a point."""
-        hidden, output = self.parameters["hidden"], self.parameters["output"]
-        w, v = self.split(x)
-        return {
-            **self.parameters,
-            "hidden": torch.as_tensor(w.reshape(hidden.shape)),
-            "output": torch.as_tensor(v.reshape(output.shape)),
-        }
 
 
 class _ReLUForm(_Form):
@@ -164,9 +184,11 @@ class _ReLUForm(_Form):
     Heads are few and slopes cheap: a_r (N, R, p) is what the ReLU sees, b_r (N, R, e) its spread.
     """
 
-    def __init__(self, problem: Problem, rows: tuple[Floats, Floats], start: Parameters) -> None:
+    def __init__(
+        self, problem: Problem, rows: tuple[Floats, Floats], w: Floats, start: Parameters
+    ) -> None:
         self.A, self.B = rows
-        super().__init__(problem, self.A.transpose(1, 2, 0), start)
+        super().__init__(problem, self.A, w, start)
         N, R, p = self.A.shape
         self.flat = np.ascontiguousarray(self.A.reshape(N * R, p))
 

@@ -36,9 +36,7 @@ def slide(problem: Problem, program: Program, optimum: Optimum) -> Units:
     architecture = problem.architecture
     start = architecture.lower(ConvexPoint(program, optimum.theta, optimum.constant))
     if isinstance(architecture, TokenHeads):
-        found = bilinear.settled(problem, start)
-        if found is not None:
-            return architecture.units(architecture.fewest(found))
+        return architecture.units(architecture.fewest(bilinear.settled(problem, start)))
     shapes = {name: value.shape for name, value in start.items()}
     sizes = [value.numel() for value in start.values()]
 
