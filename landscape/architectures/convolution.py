@@ -28,23 +28,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from landscape.architectures.activations import activated
-from landscape.architectures.patches import Patches, check_pooling, patches, whole_numbers
-from landscape.architectures.rows import check_scalar_output, with_bias
+from landscape.architectures.on_patches import OnPatches
+from landscape.architectures.patches import check_pooling
 from landscape.architectures.two_layer import TwoLayer
-from landscape.errors import BadInput, whole
+from landscape.errors import BadInput
 from landscape.pooled import PooledAtoms
 
 if TYPE_CHECKING:
     import torch
 
     from landscape.architectures.base import Floats, Parameters
+    from landscape.architectures.patches import Patches
     from landscape.arrangements import Arrangements
     from landscape.problem import Problem
     from landscape.programs import Program
 
 
 @dataclass(frozen=True)
-class Convolution(TwoLayer):
+class Convolution(OnPatches, TwoLayer):
     """A two-layer convolutional network with one output.
 
     Attributes:
@@ -67,9 +68,7 @@ class Convolution(TwoLayer):
         """Refuse choices that are unknown or have no pooled program."""
         super().__post_init__()
         check_pooling(self.pooling)
-        object.__setattr__(self, "kernel", whole_numbers("kernel", self.kernel))
-        object.__setattr__(self, "shape", whole_numbers("shape", self.shape))
-        whole("stride", self.stride)
+        self.settle()
         if self.bias == "free" or self.skip != "none":
             raise BadInput(
                 f"bias is {self.bias!r} and skip {self.skip!r}: a convolution takes bias 'none' or "
@@ -77,35 +76,14 @@ class Convolution(TwoLayer):
             )
 
     @property
-    def inputs(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How many inputs it takes, where a shape is given."""
-        return None if self.shape is None else int(np.prod(self.shape))
-
-    @property
     def plain_neurons(self) -> bool:
         """False: neurons see patches, not samples."""
         return False
 
     def config(self) -> dict[str, Any]:
-        """Return name and choices; ReLU goes without saying."""
-        choices = {k: list(v) if isinstance(v, tuple) else v for k, v in self._choices().items()}
+        """Return name and choices; ReLU goes without saying, and there is no skip connection."""
+        choices = {**super().config(), "name": self.name}
         return {k: v for k, v in choices.items() if k != "skip"}
-
-    def _choices(self) -> dict[str, Any]:
-        return {**super().config(), "name": self.name}
-
-    def patches(self, inputs: int) -> Patches:
-        """Return where the patches of a row of so many inputs lie."""
-        return patches(self.shape, self.kernel, self.stride, inputs)
-
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse several outputs, and rows that the shape does not fill."""
-        check_scalar_output(self.label, y)
-        self.patches(X.shape[1])
-
-    def design(self, X: Floats) -> Floats:
-        """Return all patches, those of a sample together, (nK, h), or (nK, h + 1) with a bias."""
-        return with_bias(self.bias, self.patches(X.shape[1]).rows(X))
 
     def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return outputs (…, n)."""

@@ -14,15 +14,15 @@ blocks, one after the other, make deep networks (`landscape.layerwise`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from landscape.architectures.convolution import by_place, pooled
 from landscape.architectures.gated import GatedReLU
-from landscape.architectures.patches import Patches, check_pooling, patches, whole_numbers
-from landscape.architectures.rows import check_scalar_output, with_bias
-from landscape.errors import BadInput, whole
+from landscape.architectures.on_patches import OnPatches
+from landscape.architectures.patches import check_pooling
+from landscape.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GatedConvolution(GatedReLU):
+class GatedConvolution(OnPatches, GatedReLU):
     """A gated convolutional network with one output; its gates are drawn, not trained.
 
     Attributes:
@@ -53,36 +53,12 @@ class GatedConvolution(GatedReLU):
         """Refuse choices that are unknown or have no pooled program."""
         super().__post_init__()
         check_pooling(self.pooling)
-        object.__setattr__(self, "kernel", whole_numbers("kernel", self.kernel))
-        object.__setattr__(self, "shape", whole_numbers("shape", self.shape))
-        whole("stride", self.stride)
+        self.settle()
         if self.bias == "free" or self.outputs != "one":
             raise BadInput(
                 f"bias is {self.bias!r} and outputs {self.outputs!r}: a gated convolution takes "
                 "bias 'none' or 'penalised', and one output."
             )
-
-    @property
-    def inputs(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How many inputs it takes, where a shape is given."""
-        return None if self.shape is None else int(np.prod(self.shape))
-
-    def config(self) -> dict[str, Any]:
-        """Return name and choices."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in super().config().items()}
-
-    def patches(self, inputs: int) -> Patches:
-        """Return where the patches of a row of so many inputs lie."""
-        return patches(self.shape, self.kernel, self.stride, inputs)
-
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse several outputs, and rows that the shape does not fill."""
-        check_scalar_output(self.label, y)
-        self.patches(X.shape[1])
-
-    def design(self, X: Floats) -> Floats:
-        """Return all patches, those of a sample together, (nK, h), or (nK, h + 1) with a bias."""
-        return with_bias(self.bias, self.patches(X.shape[1]).rows(X))
 
     def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return outputs (…, n)."""

@@ -30,12 +30,12 @@ import numpy as np
 import torch
 
 from landscape import dictionary
-from landscape.architectures.base import Architecture, ConvexPoint
+from landscape.architectures.base import ConvexPoint
 from landscape.architectures.modules import read_own
-from landscape.architectures.patches import Patches, patches, whole_numbers
-from landscape.architectures.rows import check_scalar_output, seeded_normal, with_bias
+from landscape.architectures.on_patches import OnPatches
+from landscape.architectures.rows import seeded_normal
 from landscape.dense import DenseAtoms, DenseCones, GroupProgram
-from landscape.errors import BadInput, unknown, whole
+from landscape.errors import BadInput, unknown
 from landscape.gauges import Euclidean
 from landscape.pricing.largest import LargestOracle, climbed, selected
 
@@ -50,7 +50,7 @@ FIRST = 24
 
 
 @dataclass(frozen=True)
-class MaxConvolution(Architecture):
+class MaxConvolution(OnPatches):
     """A two-layer convolutional network with max pooling and one output.
 
     Attributes:
@@ -68,31 +68,7 @@ class MaxConvolution(Architecture):
         """Refuse unknown choices."""
         if self.bias not in BIASES:
             raise unknown("bias", self.bias, BIASES)
-        object.__setattr__(self, "kernel", whole_numbers("kernel", self.kernel))
-        object.__setattr__(self, "shape", whole_numbers("shape", self.shape))
-        whole("stride", self.stride)
-
-    @property
-    def inputs(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How many inputs it takes, where a shape is given."""
-        return None if self.shape is None else int(np.prod(self.shape))
-
-    def config(self) -> dict[str, Any]:
-        """Return name and choices."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in super().config().items()}
-
-    def patches(self, inputs: int) -> Patches:
-        """Return where the patches of a row of so many inputs lie."""
-        return patches(self.shape, self.kernel, self.stride, inputs)
-
-    def check(self, X: Floats, y: Floats) -> None:
-        """Refuse several outputs, and rows that the shape does not fill."""
-        check_scalar_output(self.label, y)
-        self.patches(X.shape[1])
-
-    def design(self, X: Floats) -> Floats:
-        """Return all patches, those of a sample together, (nK, h), or (nK, h + 1) with a bias."""
-        return with_bias(self.bias, self.patches(X.shape[1]).rows(X))
+        self.settle()
 
     def _by_sample(self, problem: Problem) -> Floats:
         """Return the patches of every sample, shape (n, K, p)."""
