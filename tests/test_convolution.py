@@ -202,6 +202,11 @@ def test_bad_choices_are_refused():
             Problem(X, y, 0.1, architecture=Convolution(**options))
     with pytest.raises(BadInput, match="one output"):
         Problem(X, np.ones((3, 2)), 0.1, architecture=Convolution())
+    dense = torch.nn.Sequential(
+        torch.nn.Linear(2, 3, bias=False), torch.nn.ReLU(), torch.nn.Linear(3, 1, bias=False)
+    )
+    with pytest.raises(BadInput, match="its own"):  # neurons on whole rows are no filters
+        certify(Problem(X, y, 0.1, architecture=Convolution()), dense.double())
     problem = Problem(X, y, 0.1, architecture=Convolution())
     with pytest.raises(BadInput, match="over 3 samples, the problem has 15"):
         solve(problem, np.ones((1, 3), dtype=bool))

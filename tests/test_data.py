@@ -20,6 +20,21 @@ def test_real_sets_are_what_they_claim(name):
     assert data.checksum(*data.REAL[name].read()) == data.REAL[name].sha256 == sample.sha256
 
 
+def test_digits_as_small_images_and_by_parity():
+    small = data.load("digits", classes="parity", side=4, standardize=False)
+    whole = data.load("digits", side=8, standardize=False)
+    images = whole.X.reshape(-1, 8, 8)
+    assert images.min() == 0.0 and images.max() == 1.0
+    corner = images[:, 2:4, 4:6].mean(axis=(1, 2))
+    np.testing.assert_allclose(small.X.reshape(-1, 4, 4)[:, 1, 2], corner, rtol=1e-14)
+    np.testing.assert_array_equal(small.y, np.where(whole.y % 2 == 1, 1.0, -1.0))
+    assert small.task == "binary" and small.name == "digits odd/even"
+    with pytest.raises(BadInput, match="side is 3"):
+        data.load("digits", side=3)
+    with pytest.raises(BadInput, match="option of data set 'wine'"):
+        data.load("wine", side=4)
+
+
 def test_a_changed_file_is_refused(monkeypatch):
     X, y = data.REAL["wine"].read()
     other = data.Source(lambda: (X + 1e-9, y), "multiclass", "-", "-", data.REAL["wine"].sha256)

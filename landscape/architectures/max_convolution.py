@@ -31,7 +31,6 @@ import torch
 
 from landscape import dictionary
 from landscape.architectures.base import ConvexPoint
-from landscape.architectures.modules import read_own
 from landscape.architectures.on_patches import OnPatches
 from landscape.architectures.rows import seeded_normal
 from landscape.dense import DenseAtoms, DenseCones, GroupProgram
@@ -192,7 +191,3 @@ class MaxConvolution(OnPatches):
         clarke = np.abs(gains / (lengths[both] * problem.beta) - 1)
         balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
         return clarke, np.zeros(len(clarke)), balance
-
-    def read(self, module: torch.nn.Module) -> Parameters:
-        """Return the parameters of our own `Network`."""
-        return read_own(self, module)

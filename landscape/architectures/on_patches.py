@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscape.architectures.base import Architecture
+from landscape.architectures.modules import read_own
 from landscape.architectures.patches import Patches, patches, whole_numbers
 from landscape.architectures.rows import check_scalar_output, with_bias
 from landscape.errors import whole
 
 if TYPE_CHECKING:
-    from landscape.architectures.base import Floats
+    import torch
+
+    from landscape.architectures.base import Floats, Parameters
 
 
 class OnPatches(Architecture):
@@ -54,3 +57,7 @@ class OnPatches(Architecture):
     def design(self, X: Floats) -> Floats:
         """Return all patches, those of a sample together, (nK, h), or (nK, h + 1) with a bias."""
         return with_bias(self.hidden_bias, self.patches(X.shape[1]).rows(X))
+
+    def read(self, module: torch.nn.Module) -> Parameters:
+        """Return the parameters of our own `Network`."""
+        return read_own(self, module)
