@@ -1,7 +1,8 @@
 """Attention, mixers and Fourier mixing beside their convex programs (Sahiner et al., ICML 2022).
 
 A cell is one data set of token sequences and one architecture: networks from several seeds are
-trained by Adam, and the convex program is solved with a certified lower bound.  The first figure
+trained (by L-BFGS: Adam is slow on products of three), and the convex program is solved with a
+certified lower bound.  The first figure
 compares architectures: gaps of trained networks to the bound, how many heads they have and how many
 the optimum has (the rank of its matrices), test errors of both; a two-layer ReLU network and a
 linear map, which see the same numbers as one row, stand beside them.  Heads of ReLUs, and ReLU
@@ -14,6 +15,7 @@ largest.)
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,8 +97,8 @@ def _trained(
     problem: Problem, sample: Any, bound: float, cfg: Any
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train networks; return what each of them came to, and the best of them."""
-    options = {"optimizer": "adam", "steps": cfg.steps, "learning_rate": cfg.learning_rate}
-    runs = train(problem, cfg.width, range(cfg.seeds), throw=False, **options)
+    options = {"steps": cfg.steps, "learning_rate": cfg.learning_rate, "throw": False}
+    runs = train(problem, cfg.width, range(cfg.seeds), cfg.trained_by, **options)
     finite = np.flatnonzero(np.isfinite(runs.objectives))
     objectives = runs.objectives[finite]
     heads = np.array([_heads(problem, runs[int(i)].values) for i in finite])
@@ -105,6 +107,7 @@ def _trained(
     row = {
         "width": cfg.width,
         "seeds": len(finite),
+        "trained_by": cfg.trained_by,
         "best_trained": float(objectives.min()),
         "best_gap": float(gaps.min()),
         "trained_heads": int(heads[best]),
@@ -151,13 +154,14 @@ def _architectures(table: Any, store: Any) -> Any:
                 place = places[one["architecture"]]
                 arrays = store.arrays(one["key"])
                 exact = one["scope"] == EXACT
-                _spread(row[0], place, np.maximum(arrays["gaps"], FLOOR), exact)
+                draw = partial(_spread, kind=one["trained_by"], exact=exact)
+                draw(row[0], place, np.maximum(arrays["gaps"], FLOOR))
                 own = {"label": "convex optimum"} if exact else {"label": "best convex point found"}
                 mark = {**POINT, **own, "mfc": "black" if exact else "white"}
                 row[0].plot(max(one["gap"], FLOOR), place, **mark)
-                _spread(row[1], place, arrays["heads"], exact)
+                draw(row[1], place, arrays["heads"])
                 row[1].plot(one["heads"], place, **mark)
-                _spread(row[2], place, arrays["errors"], exact)
+                draw(row[2], place, arrays["errors"])
                 row[2].plot(one["test_error_optimum"], place, **mark)
             first = part.iloc[0]
             row[0].set_title(f"{name}: n = {first['n']}, β = {first['beta']:.2g}", loc="left")
@@ -181,10 +185,10 @@ def _architectures(table: Any, store: Any) -> Any:
 POINT = {"color": "black", "marker": "D", "ls": "none", "ms": 4, "mew": 0.9, "zorder": 3}
 
 
-def _spread(ax: Any, place: int, values: Any, exact: bool) -> None:
+def _spread(ax: Any, place: int, values: Any, kind: str, exact: bool) -> None:
     """Draw the trained networks, filled where the bound is exact."""
-    line = figures.method("adam")
-    label = "trained (Adam)" if exact else "trained, against a relaxed bound"
+    line = figures.method(kind)
+    label = f"trained ({line['label']}{'' if exact else '; bound relaxed'})"
     ax.plot(
         values, np.full(len(values), place), ls="none", marker="o", ms=3.5, color=line["color"],
         mfc=line["color"] if exact else "white", alpha=0.8, label=label,

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from landscape.architectures.tokens import TokenHeads
+from landscape.architectures.tokens import TokenHeads, by_sample
 
 if TYPE_CHECKING:
     import torch
@@ -45,11 +45,13 @@ class Attention(TokenHeads):
     def scores(self, hidden: torch.Tensor, tokens: torch.Tensor, pooled: bool) -> torch.Tensor:
         """Return X W_1 Xᵀ, its rows averaged if pooled."""
         queries = tokens.mean(1, keepdim=True) if pooled else tokens
-        return queries @ hidden[..., None, :, :] @ tokens.mT
+        n, s, d = queries.shape
+        asked = (queries.reshape(n * s, d) @ hidden).unflatten(-2, (n, s))
+        return by_sample(asked, tokens.mT)
 
     def mixed(self, activated: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return σ X."""
-        return activated @ tokens
+        return by_sample(activated, tokens)
 
     def norms(self, tokens: Floats) -> Floats:
         """Return ‖x_t‖‖x_u‖²."""

@@ -44,7 +44,8 @@ class FourierMixing(TokenHeads):
         shifts = [tokens.roll(-t, dims=1) for t in range(tokens.shape[1])]
         rows = torch.stack(shifts, dim=1).flatten(2)  # (n, s, sd)
         rows = rows.mean(1, keepdim=True) if pooled else rows
-        return rows @ hidden.flatten(-2)[..., None, :, None]
+        n, s, _ = rows.shape
+        return (hidden.flatten(-2) @ rows.flatten(0, 1).mT).unflatten(-1, (n, s, 1))
 
     def mixed(self, activated: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return σ itself."""

@@ -42,7 +42,9 @@ class Mixer(TokenHeads):
     def scores(self, hidden: torch.Tensor, tokens: torch.Tensor, pooled: bool) -> torch.Tensor:
         """Return W_1 X, its rows averaged if pooled."""
         rows = hidden.mean(-2, keepdim=True) if pooled else hidden
-        return rows[..., None, :, :] @ tokens
+        n, _, d = tokens.shape
+        product = rows @ tokens.movedim(1, 0).reshape(self.tokens, n * d)
+        return product.unflatten(-1, (n, d)).movedim(-2, -3)
 
     def mixed(self, activated: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return σ itself."""

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = ("linear", "gated", "relu")
 POOLING = ("mean", "none")
+STRIDE = 10_000
+"""Between the seeds of two sets of gates."""
 
 
 @dataclass(frozen=True)
@@ -165,15 +167,16 @@ class TokenHeads(Heads):
         return parameters
 
     def drawn(self, d: int) -> torch.Tensor:
-        """Return the gates H, shape (P, a, b), where tokens have d entries."""
+        """Return the gates H, shape (P, a, b), where tokens have d entries; fewer are the first."""
         shape, _ = self.weights(d)
-        return seeded_normal([self.gate_seed], self.gate_count, *shape)[0]
+        begin = STRIDE * self.gate_seed
+        return seeded_normal(range(begin, begin + self.gate_count), *shape)
 
     def each(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return the outputs of every head, shape (…, n s' c, m): samples, tokens, outputs."""
         tokens, gate = self.sequences(X), parameters.get("gate")
         pooled = self._mixed(parameters["hidden"], gate, tokens)  # (…, m, n, s', e)
-        return (pooled @ parameters["output"][..., None, :, :]).flatten(-3).mT
+        return (pooled.flatten(-3, -2) @ parameters["output"]).flatten(-2).mT
 
     def _mixed(
         self, hidden: torch.Tensor, gate: torch.Tensor | None, tokens: torch.Tensor
@@ -245,3 +248,10 @@ class TokenHeads(Heads):
             return ReLUHeads(partial(self.rows, problem), whole, reach, second, effort)
         terms, gated = problem.X.shape[1] * self.tokens, self.activation == "gated"
         return SpectralHeads(partial(self.features, problem), reach, (shape, second), terms, gated)
+
+
+def by_sample(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return left (…, n, a, b) times right (n, b, c) as one large product a sample."""
+    front = left.movedim(-3, 0)
+    product = front.reshape(len(right), -1, right.shape[1]) @ right
+    return product.reshape(*front.shape[:-1], right.shape[2]).movedim(0, -3)
