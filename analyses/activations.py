@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from analyses import sweep
-from landscape import figures, solve, train
+from landscape import figures, solve
 from landscape.architectures import Architecture
 from landscape.bounds import EXACT, SEARCH
-from landscape.problem import Problem
 from landscape.solvers import generation, restricted, units
 from landscape.training import batched
 
@@ -45,7 +44,7 @@ FLOOR = 1e-6
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train and solve one data set with one activation."""
     sample, problem = sweep.problem(cfg)
-    rate, runs = _tuned(problem, cfg)
+    rate, runs = sweep.tuned(problem, cfg)
     began = time.perf_counter()
     solution = solve(
         problem,
@@ -95,19 +94,6 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return row, arrays
 
 
-def _tuned(problem: Problem, cfg: Any) -> tuple[float, Any]:
-    """Return the learning rate whose networks end lowest in the median, and its runs."""
-    found = {
-        rate: train(
-            problem, cfg.width, range(cfg.seeds), "adam", cfg.steps, learning_rate=rate, throw=False
-        )
-        for rate in cfg.learning_rates
-    }
-    ends = {r: float(np.median(np.nan_to_num(f.objectives, nan=np.inf))) for r, f in found.items()}
-    best = min(ends, key=lambda rate: ends[rate])
-    return best, found[best]
-
-
 def activation(architecture: Architecture) -> str:
     """Return the word for an architecture's activation, its surrogate included."""
     kind, surrogate = (getattr(architecture, k, None) for k in ("activation", "surrogate"))
@@ -143,8 +129,8 @@ def _activations(table: Any, store: Any) -> Any:
                 gaps = 1 - one["bound"] / arrays["trace"]
                 figures.median_band(row[0], arrays["seconds"], gaps, one["activation"], FLOOR)
                 place = places[one["activation"]]
-                _spread(row[1], place, np.maximum(arrays["gaps"], FLOOR), one["activation"])
-                _spread(row[2], place, arrays["test_errors"], one["activation"])
+                figures.spread(row[1], place, np.maximum(arrays["gaps"], FLOOR), one["activation"])
+                figures.spread(row[2], place, arrays["test_errors"], one["activation"])
                 row[2].plot(
                     one["test_error_optimum"], place, **{**OPTIMUM, "label": "convex optimum"}
                 )
@@ -174,15 +160,6 @@ def _activations(table: Any, store: Any) -> Any:
 
 
 OPTIMUM = {"color": "black", "marker": "|", "ls": "none", "ms": 8, "mew": 1.2}
-
-
-def _spread(ax: Any, place: int, values: Any, kind: str) -> None:
-    """Draw single values, and their median and quartiles over them, at one height."""
-    line = figures.method(kind)
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    ax.plot([low, high], [place, place], color=line["color"], lw=2.5, alpha=0.35)
-    ax.plot(values, np.full(len(values), place), ls="none", marker=".", ms=2, color=line["color"])
-    ax.plot(middle, place, ls="none", marker=line["marker"], color=line["color"])
 
 
 def _mark_relaxed(axes: Any, table: Any, names: list[str]) -> None:

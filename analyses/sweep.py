@@ -28,12 +28,13 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from landscape import data, figures, solve
+from landscape import data, figures, solve, train
 from landscape.architectures import Architecture, get
 from landscape.errors import BadInput
 from landscape.problem import Problem
 from landscape.solvers import Solution
 from landscape.store import Store, key, provenance
+from landscape.training import Runs
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 NOT_NUMBERS = (
@@ -138,6 +139,19 @@ def optimum(problem: Problem, runs: Any, **options: Any) -> Solution:
     """
     own = problem.architecture
     return solve(problem, start=runs if own.layered else None, throw=own.plain_neurons, **options)
+
+
+def tuned(problem: Problem, cfg: Any) -> tuple[float, Runs]:
+    """Return the learning rate whose networks end lowest in the median, and its runs."""
+    found = {
+        rate: train(
+            problem, cfg.width, range(cfg.seeds), "adam", cfg.steps, learning_rate=rate, throw=False
+        )
+        for rate in cfg.learning_rates
+    }
+    ends = {r: float(np.median(np.nan_to_num(f.objectives, nan=np.inf))) for r, f in found.items()}
+    best = min(ends, key=lambda rate: ends[rate])
+    return best, found[best]
 
 
 def featured(cfg: Any, what: str) -> str:

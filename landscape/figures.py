@@ -82,6 +82,10 @@ ACTIVATIONS: dict[str, tuple[str, str]] = {
     "sign_relu": ("#332288", "<"),
     "sign_leaky_relu": ("#88AAEE", ">"),
     "sign_clipped_relu": ("#882255", "P"),
+    # where networks normalise
+    "batch_norm": ("#EE7733", "s"),
+    "normalised_relu": ("#228833", "^"),
+    "whitened": ("#BBAA00", "*"),
 }
 LABELS = {
     "adam": "Adam",
@@ -112,6 +116,9 @@ LABELS = {
     "sign_relu": "sign, ReLU",
     "sign_leaky_relu": "sign, leaky ReLU",
     "sign_clipped_relu": "sign, clipped ReLU",
+    "batch_norm": "batch norm, then ReLU",
+    "normalised_relu": "ReLU, then normalised",
+    "whitened": "ReLU on whitened rows",
 }
 
 
@@ -198,6 +205,15 @@ def median_band(ax: Axes, x: ArrayLike, values: ArrayLike, name: str, floor: flo
     ax.plot(x, middle, **line, markevery=max(1, len(middle) // 10))
     if len(values) > 1:
         ax.fill_between(np.asarray(x), low, high, color=line["color"], alpha=0.2, lw=0)
+
+
+def spread(ax: Axes, place: float, values: ArrayLike, name: str) -> None:
+    """Draw single values, and their median and quartiles over them, at one height."""
+    line, values = method(name), np.asarray(values, dtype=np.float64)
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    ax.plot([low, high], [place, place], color=line["color"], lw=2.5, alpha=0.35)
+    ax.plot(values, np.full(len(values), place), ls="none", marker=".", ms=2, color=line["color"])
+    ax.plot(middle, place, ls="none", marker=line["marker"], color=line["color"])
 
 
 def on_grid(x: Any, values: Any, points: int = 40) -> tuple[Any, Any]:

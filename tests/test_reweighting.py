@@ -136,6 +136,7 @@ def test_the_first_iterate_is_kernel_ridge_regression_with_the_ntk():
     fit = K @ np.linalg.solve(K + problem.beta * np.eye(len(K)), problem.y)
     ours = run.network(0)(problem.X).detach().numpy()
     np.testing.assert_allclose(ours, fit, atol=1e-9)
+    np.testing.assert_allclose(run.tangent(problem.X), fit, atol=1e-9)
     # and its scale is the best one
     probable = run.weights[0] / scale
     values = [

@@ -176,6 +176,16 @@ class Reweighting:
         point = ConvexPoint(self.program, theta, np.zeros(0))
         return Network(self.problem.architecture, self.problem.architecture.lower(point))
 
+    def tangent(self, X: Floats) -> Floats:
+        """Return what ridge regression with the NTK puts out at inputs X (n', d), shape (n',).
+
+        Its scale is the sum of the first weights, as where these are the NTK's (by default).
+        """
+        rows, scale = self.problem.design, float(self.weights[0].sum())
+        K = scale * tangent_kernel(rows)
+        alpha = np.linalg.solve(K + self.problem.beta * np.eye(len(K)), self.problem.y)
+        return scale * tangent_kernel(self.problem.architecture.design(X), rows) @ alpha
+
 
 def ridge(problem: Problem, program: Program, weights: Floats) -> tuple[Floats, Floats]:
     """Return the blocks (P, p) of the ridge regression with weights η (P,), and its residual.
