@@ -266,5 +266,10 @@ def test_refusals():
         Attention(2, pooling="max")
     with pytest.raises(BadInput, match="tokens"):
         Attention(0)
+    problem = Problem(X, np.ones(4), 1.0, architecture=Attention(2, activation="gated"))
+    network = {k: v[0] for k, v in problem.architecture.initial(problem, 2, [0]).items()}
+    for wrong in (4.0, -1.0, 0.5):
+        with pytest.raises(BadInput, match="from 0 to 3"):
+            certify(problem, {**network, "gate": torch.tensor([0.0, wrong]).double()})
     with pytest.raises(BadInput, match="no half-spaces"):
         Attention(2).gates({})

@@ -186,8 +186,18 @@ class TokenHeads(Heads):
         if self.activation == "linear":
             return self.mixed(self.scores(hidden, tokens, mean), tokens)
         S = self.scores(hidden, tokens, False)
-        S = torch.relu(S) if gate is None else S * self._masks(tokens)[gate.long()]
+        S = torch.relu(S) if gate is None else S * self._masks(tokens)[self._numbers(gate)]
         return self.mixed(S.mean(-2, keepdim=True) if mean else S, tokens)
+
+    def _numbers(self, gate: torch.Tensor) -> torch.Tensor:
+        """Return the numbers of gates, refusing those that no gate has."""
+        numbers = gate.long()
+        if bool(((numbers != gate) | (numbers < 0) | (numbers >= self.gate_count)).any()):
+            raise BadInput(
+                f"network's gate must hold whole numbers from 0 to {self.gate_count - 1}: "
+                f"architecture {self.label} has {self.gate_count} gates."
+            )
+        return numbers
 
     def _masks(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return 1[S(H) ≥ 0] of every gate, shape (P, n, s, r)."""
