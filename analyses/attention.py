@@ -2,13 +2,13 @@
 
 A cell is one data set of token sequences and one architecture: networks from several seeds are
 trained (by L-BFGS: Adam is slow on products of three), and the convex program is solved with a
-certified lower bound.  The first figure
-compares architectures: gaps of trained networks to the bound, how many heads they have and how many
-the optimum has (the rank of its matrices), test errors of both; a two-layer ReLU network and a
-linear map, which see the same numbers as one row, stand beside them.  Heads of ReLUs, and ReLU
-networks of many inputs, have no exact price: their convex points come from a search, and their
-bounds are relaxations.  The second figure follows rank, test error and the share of the objective
-that is penalty from β_max down.  (Heads of a trained network: its singular values above 1e-3 of the
+certified lower bound.  The first figure compares architectures: gaps of trained networks to the
+bound, how many heads they have and how many the optimum has (the rank of its matrices), test errors
+of both; a two-layer ReLU network and a linear map, which see the same numbers as one row, stand
+beside them.  Heads of ReLUs, and ReLU networks of many inputs, have no exact price: their convex
+points come from a search of a few rounds, and their bounds are relaxations, which say little on
+data of this size.  The second figure follows rank, test error and the share of the objective that
+is penalty from β_max down.  (Heads of a trained network: its singular values above 1e-3 of the
 largest.)
 """
 
@@ -170,7 +170,7 @@ def _architectures(table: Any, store: Any) -> Any:
             row[1].set_xscale("log")
             row[1].set_xlim(left=0.8)
             figures.sizes_axis(row[1], [1, 2, 5, 10, 20, 50])
-            row[2].set_xlim(left=0)
+            row[2].set_xlim(left=-0.02)
             for ax in row:
                 ax.set_yticks([places[kind] for kind in kinds], kinds if ax is row[0] else [])
                 ax.set_ylim(-0.6, len(kinds) - 0.4)
@@ -214,7 +214,7 @@ def _ranks(table: Any, store: Any) -> Any:
                     part["share"], part[column], color=colour, marker="osD^v<>"[k % 7], label=kind
                 )
             ax.set_xscale("log")
-            ax.set_xlabel("β / β_max")
+            ax.set_xlabel(r"β / β$_{\mathrm{max}}$")
             ax.set_ylabel(label)
             ax.set_ylim(bottom=0)
         first = table.iloc[0]
