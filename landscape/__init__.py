@@ -46,7 +46,7 @@ _HOMES = {
 }
 
 _ROOMS = {
-    "arrangements", "architectures", "curvature", "data", "losses", "paths", "slices",
+    "arrangements", "architectures", "curvature", "data", "generative", "losses", "paths", "slices",
     "sparsity", "units",
 }  # fmt: skip
 

@@ -197,7 +197,8 @@ def test_denoising_scores_are_certified_regressions():
     rng, series = np.random.default_rng(0), [0.0]
     for _ in range(150):
         series.append(0.7 * series[-1] + 0.5 * rng.standard_normal())
-    X, y = denoising(series, lags=1, sigma=0.4)
+    past, value = np.array(series[:-1])[:, None], np.array(series[1:])
+    X, y = denoising(past, value, sigma=0.4)
     assert X.shape == (150, 2) and y.shape == (150,)
     problem = Problem(X, y, 12.0, architecture=TwoLayer(bias="free", skip="free"))
     solution = solve(problem)
@@ -205,8 +206,9 @@ def test_denoising_scores_are_certified_regressions():
     true = -(X[:, 1] - 0.7 * X[:, 0]) / (0.25 + 0.16)
     fitted = solution.network()(X).detach().numpy()
     assert np.mean((fitted - true) ** 2) < 0.1 * np.mean(true**2)
-    with pytest.raises(BadInput, match="longer than 3"):
-        denoising(series[:3], 3, 0.1)
+    assert denoising(past, value, 0.1, copies=3)[0].shape == (450, 2)
+    with pytest.raises(BadInput, match=r"\(n, k\)"):
+        denoising(value, value, 0.1)
 
 
 def test_refusals():

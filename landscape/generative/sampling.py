@@ -92,25 +92,28 @@ def langevin(
 
 
 def denoising(
-    series: ArrayLike, lags: int, sigma: float, copies: int = 1, seed: int = 0
+    past: ArrayLike, value: ArrayLike, sigma: float, copies: int = 1, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    r"""Return the regression whose optimum is the score of the next value, given the past.
+    r"""Return the regression whose optimum is the score of a value, given what came before.
 
-    Rows are :math:`(y_{t−1}, …, y_{t−\text{lags}}, y_t + σε)`, targets −ε/σ; the best function is
-    :math:`∂ \log p_σ(\tilde y_t \mid y_{t−1}, …)`.
+    Rows are :math:`(p, v + σε)`, targets −ε/σ; the best function is :math:`∂ \log p_σ(v \mid p)`.
 
     Args:
-        series: y, shape (T,).
-        lags: how many values before.
+        past: p, such as the lags of a series, shape (n, k); k = 0 for none.
+        value: v, shape (n,).
         sigma: σ.
         copies: draws of the noise for every value.
         seed: of the noise.
+
+    Returns:
+        Inputs (n · copies, k + 1) and targets (n · copies,).
     """
-    y = np.asarray(series, dtype=np.float64)
-    lags, sigma, copies = whole("lags", lags), above_zero("sigma", sigma), whole("copies", copies)
-    if y.ndim != 1 or len(y) <= lags:
-        raise BadInput(f"series has shape {y.shape}: it must be (T,), longer than {lags} lags.")
-    past = np.stack([y[lags - k : len(y) - k] for k in range(1, lags + 1)], axis=1)
+    past, value = np.asarray(past, dtype=np.float64), np.asarray(value, dtype=np.float64)
+    sigma, copies = above_zero("sigma", sigma), whole("copies", copies)
+    if past.ndim != 2 or value.shape != past.shape[:1]:
+        raise BadInput(
+            f"past has shape {past.shape} and value {value.shape}: they must be (n, k) and (n,)."
+        )
     noise = np.random.default_rng(seed).standard_normal((copies, len(past)))
-    noisy = (y[lags:] + sigma * noise).reshape(-1, 1)
+    noisy = (value + sigma * noise).reshape(-1, 1)
     return np.hstack([np.tile(past, (copies, 1)), noisy]), -noise.reshape(-1) / sigma
