@@ -12,7 +12,7 @@ from landscape import arrangements
 from landscape.architectures import GatedReLU
 from landscape.bounds import beta_max, lower_bound
 from landscape.problem import Problem
-from landscape.programs import Program
+from landscape.programs import PerClass, Program
 from landscape.solvers import reference
 from landscape.solvers.factors import Components, _System, assembled, decomposed, polish
 from landscape.solvers.group_lasso import minimise
@@ -174,6 +174,15 @@ def test_degenerate_data(name):
     value = program.value(found.theta, found.constant)
     free = 1e-3 * zero if "free directions" in name else 0.0
     assert value - lower_bound(program, found.nu)[0] <= 2e-8 * max(value, free)
+
+
+def test_a_class_without_samples_costs_nothing():
+    program = gated(n=20, P=8)
+    empty = replace(program, y=program.y * [1.0, 0.0, 1.0])
+    for gauge in (empty.gauge, PerClass(empty.gauge.rows, empty.gauge.outputs)):
+        found = minimise(replace(empty, gauge=gauge), 1e-8)
+        assert not found.theta[:, :, 1].any() or gauge is empty.gauge
+        assert np.abs(found.theta[:, :, 1]).max() <= 1e-8 * np.abs(found.theta).max()
 
 
 def test_above_beta_max_nothing_is_left():

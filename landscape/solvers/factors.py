@@ -14,9 +14,8 @@ the σ are cut off at β.  Conjugate gradients apply it to all components at onc
 design and the masks of components only, no loop over blocks and no factorisation but p × p.
 
 After every step blocks are decomposed anew; components enter where :math:`Ξ_g`, restricted to what
-V_g does not span, has σ > β (with V_g's own directions stationary this is all that optimality
-asks), and leave where the objective does not need them.  The certificate is that of
-`landscape.solvers.proximal.Bound`: prices of all blocks left.
+V_g does not span, has σ > β, and leave where the objective does not need them.  The certificate is
+that of `landscape.solvers.proximal.Bound`: prices of all blocks left.
 """
 
 from __future__ import annotations
@@ -41,8 +40,11 @@ DUST = 1e-13
 """Singular values below this, relative to the largest of all, are rounding."""
 SMALL = 1e-3
 """Components below this size, relative, are left out if the objective is no higher without."""
+UNDAMPED, DAMPED = 1e-9, 1e-3
+"""What is added to the Hessian, over β: where steps are long, and at least where they are short."""
+SHORT = 0.3
 STALLED = 5
-FELL = 1e-2
+FELL = 3e-3
 """A value that falls by this share of the gap is progress, though the gap may not show it."""
 SEVERAL = 3
 """At most this many components enter a block at once."""
@@ -168,16 +170,14 @@ def polish(
     """Return what Newton on the factors of (θ, t) reaches, like `proximal.descend`.
 
     Args:
-        groups: the program.
-        theta: start, shape (G, p, c); its blocks should be nearly those that carry the optimum.
-        t: start of the free part, shape (r, c).
-        tolerance: relative gap wanted.
+        groups, t, tolerance: as there.
+        theta: start, shape (G, p, c), its blocks best nearly those that carry the optimum.
         rounds: most Newton steps.
     """
     b, bound = groups, Bound(groups, NUCLEAR)
     history: list[dict[str, float]] = []
     parts, best, stalled, taken = decomposed(theta), None, 0, 0
-    before = float("inf")
+    before, damping = float("inf"), UNDAMPED
     for _ in range(rounds):
         system = _System(b, parts, t)
         system = _without_small(b, system)
@@ -215,8 +215,12 @@ def polish(
         system.prepare(b.adjoint(system.nu, distinct))
         slope = system.gradient()
         accuracy = max(1e-4, min(0.1, gap**0.5))
-        d, taken = system.direction(slope, accuracy, 1e-9 * b.beta)
+        excess = float(prices.max()) - b.beta if len(prices) else 0.0  # as negative as H is
+        d, taken = system.direction(slope, accuracy, max(damping * b.beta, excess))
         length = system.along(d, float(_flat(slope) @ _flat(d)))
+        # Where patterns nearly agree, valleys are flat and bent.
+        damping = max(10 * damping, DAMPED) if length < SHORT else damping / 10
+        damping = damping if damping >= DAMPED else UNDAMPED
         W, A = parts.W + length * d[0], parts.A + length * d[1]
         t = t + length * d[2]
         parts = decomposed(assembled(b, Components(W, A, parts.block)))

@@ -140,7 +140,7 @@ class Bound:
             reach = (2 * b.smoothness * slack) ** 0.5
             kept = scale * prices + reach * b.norms[self.left] >= b.beta
             self.left, prices = self.left[kept], prices[kept]
-        return prices, (primal - self.best) / max(abs(primal), ZERO * self.zero)
+        return prices, (primal - self.best) / max(abs(primal), ZERO * self.zero, 1e-300)
 
 
 def descend(
