@@ -26,8 +26,11 @@ def instance(seed: int, architecture: Convolution, n: int = 6, d: int = 4, share
     return problem.replace(beta=share * beta_max(problem))
 
 
-POOLED = [Convolution(), Convolution(pooling="average"), Convolution(stride=2)]
-IDS = ["sum", "average", "stride-2"]
+@pytest.fixture(scope="module")
+def solved():
+    """One problem with sum pooling and its optimum."""
+    problem = instance(1, Convolution())
+    return problem, solve(problem, tolerance=1e-8)
 
 
 def patches_by_hand(X: np.ndarray, kernel: int, stride: int) -> list[np.ndarray]:
@@ -57,10 +60,8 @@ def by_hand(problem: Problem) -> float:
     return cvxpy_problem.solve(solver="CLARABEL")
 
 
-@pytest.mark.parametrize("architecture", POOLED, ids=IDS)
-def test_the_optimum_is_that_of_all_patterns_written_out(architecture):
-    problem = instance(1, architecture)
-    solution = solve(problem, tolerance=1e-8)
+def test_the_optimum_is_that_of_all_patterns_written_out(solved):
+    problem, solution = solved
     assert solution.certificate.scope == EXACT
     assert solution.active >= 3
     assert solution.objective == pytest.approx(by_hand(problem), rel=1e-6)
@@ -69,6 +70,11 @@ def test_the_optimum_is_that_of_all_patterns_written_out(architecture):
     assert listed.objective == pytest.approx(solution.objective, rel=1e-6)
     assert listed.certificate.scope == GIVEN
     assert solution.network()(problem.X).shape == problem.y.shape
+
+
+def test_averages_over_patches_apart_from_each_other():
+    problem = instance(1, Convolution(stride=2, pooling="average"))
+    assert solve(problem).objective == pytest.approx(by_hand(problem), rel=1e-6)
 
 
 def test_outputs_are_those_of_torch():
@@ -89,11 +95,11 @@ def test_outputs_are_those_of_torch():
     assert own.patches(40).count == maps[0, 0].numel()
 
 
-def test_an_average_is_a_sum_at_another_weight():
+def test_an_average_is_a_sum_at_another_weight(solved):
     """Three patches: f/3 with β/3 is the same problem as f with β."""
-    whole = instance(2, Convolution())
+    whole, solution = solved
     mean = whole.replace(architecture=Convolution(pooling="average"), beta=whole.beta / 3)
-    assert solve(mean).objective == pytest.approx(solve(whole).objective, rel=1e-6)
+    assert solve(mean).objective == pytest.approx(solution.objective, rel=1e-6)
     assert beta_max(mean) == pytest.approx(beta_max(whole) / 3, rel=1e-9)
 
 
@@ -113,44 +119,39 @@ def test_one_patch_is_a_two_layer_network():
     ids=["bias", "abs", "leaky"],
 )
 def test_biases_and_other_activations(architecture):
-    problem = instance(4, architecture)
+    problem = instance(4, architecture, n=5)
     solution = solve(problem)
     assert solution.certificate.scope == EXACT
     assert solution.certificate.relative_gap <= 1e-7
     nu = np.random.default_rng(1).standard_normal(len(problem.y))
     at = problem.replace(y=nu)
-    assert adversary(problem, nu, 32) <= beta_max(at) * (1 + 1e-9)
-    assert adversary(problem, nu, 32) >= beta_max(at) * 0.999
+    found, bound = adversary(problem, nu, 24), beta_max(at)
+    assert 0.999 * bound <= found <= bound * (1 + 1e-9)
 
 
-def test_trained_networks_stay_above_and_come_close():
-    problem = instance(5, Convolution())
-    solution = solve(problem)
-    runs = train(problem, 12, range(4), "lbfgs", 200)
+def test_trained_networks_stay_above_and_come_close(solved):
+    problem, solution = solved
+    runs = train(problem, 10, range(4), "lbfgs", 100)
     assert runs.objectives.min() >= solution.certificate.dual * (1 - 1e-12)
-    assert runs.objectives.min() <= solution.objective * 1.02
+    assert runs.objectives.min() <= solution.objective * 1.05
     judged = certify(problem, runs.networks[0])
     assert judged.dual <= solution.objective * (1 + 1e-9)
-    start = solve(problem, start=runs)
-    assert start.objective == pytest.approx(solution.objective, rel=1e-7)
 
 
 @pytest.mark.parametrize("fault", ["scale", "sign", "missing"])
-def test_planted_faults_show(fault):
+def test_planted_faults_show(fault, solved):
     """A wrong factor of the pooling, a wrong sign, a missing pattern: each changes the optimum."""
-    problem = instance(6, Convolution(pooling="average"))
-    solution = solve(problem)
+    problem, solution = solved
     program = problem.architecture.program(problem, arrangements.enumerate(problem.design))
     atoms = program.atoms
     if fault == "scale":
-        wrong = replace(program, atoms=replace(atoms, scale=1.0))
+        wrong = replace(program, atoms=replace(atoms, scale=0.9))
     elif fault == "sign":
         wrong = replace(program, atoms=replace(atoms, signs=np.abs(atoms.signs)))
     else:  # the patterns that the optimum could use
         wrong = program.take(np.flatnonzero(prices(program, solution.dual) < 0.999 * problem.beta))
     assert prices(program, solution.dual).max() == pytest.approx(problem.beta, rel=1e-6)
-    assert minimise(program).value == pytest.approx(solution.objective, rel=1e-7)
-    assert minimise(wrong).value != pytest.approx(solution.objective, rel=1e-4)
+    assert minimise(wrong, 1e-8).value != pytest.approx(solution.objective, rel=1e-4)
 
 
 def test_solutions_are_stored(tmp_path):
@@ -163,10 +164,10 @@ def test_solutions_are_stored(tmp_path):
 
 def test_gates_on_patches_are_a_group_lasso():
     """All patterns of all patches, written out for cvxpy; no cones, no signs."""
-    problem = instance(8, GatedConvolution(pooling="average"), share=0.1)
-    masks = np.asarray(arrangements.enumerate(problem.design)).reshape(-1, 6, 3)
+    problem = instance(8, GatedConvolution(pooling="average"), n=5, d=3, share=0.1)
+    masks = np.asarray(arrangements.enumerate(problem.design)).reshape(-1, 5, 2)
     parts = np.stack(patches_by_hand(problem.X, 2, 1), axis=1)  # (n, K, h)
-    maps = np.einsum("pnk,nkh->pnh", masks.astype(float), parts) / 3
+    maps = np.einsum("pnk,nkh->pnh", masks.astype(float), parts) / 2
     blocks = [cvxpy.Variable(2) for _ in maps]
     fit = sum(A @ w for A, w in zip(maps, blocks, strict=True))
     norms = sum(cvxpy.norm(w) for w in blocks)
@@ -177,7 +178,7 @@ def test_gates_on_patches_are_a_group_lasso():
     assert solution.objective == pytest.approx(value, rel=1e-6)
     relu = solve(problem.replace(architecture=Convolution(pooling="average")))
     assert solution.objective <= relu.objective * (1 + 1e-9)
-    runs = train(problem, 16, range(2), "lbfgs", 200)
+    runs = train(problem, 16, range(2), "lbfgs", 50)
     assert runs.objectives.min() >= solution.certificate.dual * (1 - 1e-12)
 
 

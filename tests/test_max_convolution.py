@@ -28,6 +28,13 @@ def instance(seed: int, architecture: MaxConvolution, n: int = 6, d: int = 4, sh
     return problem.replace(beta=share * beta_max(problem))
 
 
+@pytest.fixture(scope="module")
+def solved():
+    """One problem and its optimum."""
+    problem = instance(1, MaxConvolution())
+    return problem, solve(problem, tolerance=1e-8)
+
+
 def by_hand(problem: Problem) -> float:
     """Every selection written out for cvxpy, found on a fine circle."""
     X, stride = problem.X, problem.architecture.stride
@@ -52,10 +59,8 @@ def by_hand(problem: Problem) -> float:
     return cvxpy.Problem(objective, inside).solve(solver="CLARABEL")
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_optimum_is_that_of_all_selections_written_out(stride):
-    problem = instance(1, MaxConvolution(stride=stride))
-    solution = solve(problem, tolerance=1e-8)
+def test_the_optimum_is_that_of_all_selections_written_out(solved):
+    problem, solution = solved
     assert solution.certificate.scope == EXACT
     assert solution.active >= 3
     assert solution.objective == pytest.approx(by_hand(problem), rel=1e-6)
@@ -87,55 +92,51 @@ def test_one_patch_is_sum_pooling():
 
 def test_no_filter_prices_above_the_list_and_the_list_is_attained():
     problem = instance(3, MaxConvolution())
-    for seed in range(2):
-        nu = np.random.default_rng(seed).standard_normal(len(problem.y))
-        bound = AllPatterns(problem, 100_000)(nu)
-        assert bound.scope == EXACT
-        angles = np.linspace(0, 2 * np.pi, 20_001)
-        circle = np.column_stack([np.cos(angles), np.sin(angles)])
-        values = np.stack([circle @ problem.X[:, k : k + 2].T for k in range(3)], axis=2)
-        best = np.abs(np.maximum(values.max(axis=2), 0) @ nu).max()
-        assert best <= bound.ratio * problem.beta * (1 + 1e-12)
-        assert best >= bound.ratio * problem.beta * (1 - 1e-6)
-        assert adversary(problem, nu, 12) <= bound.ratio * problem.beta * (1 + 1e-12)
+    nu = np.random.default_rng(1).standard_normal(len(problem.y))
+    bound = AllPatterns(problem, 100_000)(nu)
+    assert bound.scope == EXACT
+    angles = np.linspace(0, 2 * np.pi, 20_001)
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    values = np.stack([circle @ problem.X[:, k : k + 2].T for k in range(3)], axis=2)
+    best = np.abs(np.maximum(values.max(axis=2), 0) @ nu).max()
+    assert best <= bound.ratio * problem.beta * (1 + 1e-12)
+    assert best >= bound.ratio * problem.beta * (1 - 1e-6)
+    assert adversary(problem, nu, 8) <= bound.ratio * problem.beta * (1 + 1e-12)
 
 
 def test_larger_filters_are_searched_and_labelled_relaxed():
-    problem = instance(4, MaxConvolution(kernel=4), n=10, d=7)
+    problem = instance(4, MaxConvolution(kernel=4), n=8, d=6)
     found = solve(problem, tolerance=1e-5, throw=False)
     assert found.certificate.scope == SEARCH
     assert found.certificate.relaxed <= found.certificate.dual
     assert found.certificate.relative_gap <= 1e-5
     every = AllPatterns(problem, 1000)
-    for seed in range(3):
-        nu = np.random.default_rng(seed).standard_normal(len(problem.y))
-        bound = every(nu)
-        assert bound.scope == RELAXED
-        assert adversary(problem, nu, 12) <= bound.ratio * problem.beta
-    runs = train(problem, 12, range(2), "adam", 300)
+    nu = np.random.default_rng(0).standard_normal(len(problem.y))
+    bound = every(nu)
+    assert bound.scope == RELAXED
+    assert adversary(problem, nu, 8) <= bound.ratio * problem.beta
+    runs = train(problem, 12, range(2), "adam", 100)
     assert runs.objectives.min() >= found.certificate.relaxed
 
 
 @pytest.mark.parametrize("fault", ["cones", "missing"])
-def test_planted_faults_show(fault):
+def test_planted_faults_show(fault, solved):
     """Without the cones of max pooling, or without a selection, another optimum comes out."""
-    problem = instance(5, MaxConvolution())
-    solution = solve(problem)
+    problem, solution = solved
     chosen = every_selection(problem.design.reshape(6, 3, 2), 10_000)
     both = {"selected": np.vstack([chosen] * 2), "signs": np.repeat([1.0, -1.0], len(chosen))}
     program = problem.architecture.program(problem, both)
-    assert minimise(program).value == pytest.approx(solution.objective, rel=1e-7)
+    assert prices(program, solution.dual).max() == pytest.approx(problem.beta, rel=1e-6)
     if fault == "cones":
         wrong = replace(program, cones=DenseCones(0.0 * program.cones.matrices))
     else:
         kept = prices(program, solution.dual) < 0.999 * problem.beta
         wrong = program.take(np.flatnonzero(kept))
-    assert minimise(wrong).value != pytest.approx(solution.objective, rel=1e-4)
+    assert minimise(wrong, 1e-8).value != pytest.approx(solution.objective, rel=1e-4)
 
 
-def test_solutions_are_stored_and_bad_choices_refused(tmp_path):
-    problem = instance(6, MaxConvolution())
-    solution = solve(problem)
+def test_solutions_are_stored_and_bad_choices_refused(tmp_path, solved):
+    problem, solution = solved
     found = Solution.load(solution.save(tmp_path / "one"), problem)
     assert found.objective == pytest.approx(solution.objective, rel=1e-12)
     assert found.certificate.scope == EXACT
