@@ -18,7 +18,7 @@ from landscape.pricing import vector_cones, vectors
 from landscape.solvers.group_lasso import minimise
 from landscape.theory import exactness, instance
 
-INSTANCES = range(3)
+INSTANCES = range(2)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_optima_agree_with_the_semidefinite_dual(solutions):
 
 
 def test_exactness_at_rank_three_by_branch_and_bound():
-    found = exactness(instance(VectorReLU(), 10, n=6, d=3), seeds=(), starts=16, draws=1)
+    found = exactness(instance(VectorReLU(), 10, n=5, d=3), seeds=(), starts=8, draws=1)
     assert found.scope == EXACT and found.active >= 3
     assert max(found.primal, found.dual, found.mapped, found.gap) <= 1e-6
     assert found.adversary <= 1 + 1e-9
@@ -76,7 +76,7 @@ def test_exactness_at_rank_three_by_branch_and_bound():
 
 def test_trained_networks_reach_the_optimum_and_never_pass_it(solutions):
     problem, solution = solutions[1]
-    runs = train(problem, 12, range(6), "adam", 1500, learning_rate=0.02)
+    runs = train(problem, 12, range(4), "adam", 800, learning_rate=0.03)
     assert runs.objectives.min() >= solution.certificate.dual
     assert runs.objectives.min() == pytest.approx(solution.objective, rel=1e-2)
 
@@ -196,7 +196,7 @@ def three_norms(problem: Problem) -> dict[str, float]:
 
 def test_norms_stand_in_their_order(solutions):
     """Gated nuclear ≤ ReLU ≤ ReLU per class ≤ ReLU at √c β; gated per class in between or not."""
-    for problem, solution in solutions[:2]:
+    for problem, solution in solutions[1:]:
         found, room = three_norms(problem), 1 + 1e-7
         assert found["gated_nuclear"] <= found["relu"] * room
         assert found["gated_nuclear"] <= found["gated_per_class"] * room
@@ -267,19 +267,19 @@ def test_other_losses_and_a_bias(loss):
 
 
 def test_digits_of_all_classes_are_solved_and_certified():
-    sample = data.load("digits", n=30, rank=2, classes="all")
+    sample = data.load("digits", n=16, rank=2, classes="all")
     labels = np.eye(3)[sample.y.astype(int) % 3]
     problem = Problem(sample.X, labels, 0.5, architecture=VectorReLU())
     solution = solve(problem, tolerance=1e-6)
     assert solution.certificate.scope == EXACT
-    assert solution.network()(sample.X).shape == (30, 3)
+    assert solution.network()(sample.X).shape == (16, 3)
 
 
 def test_beyond_exact_prices_the_bound_is_called_relaxed():
     rng = np.random.default_rng(2)
     X, Y = rng.standard_normal((10, 7)), rng.standard_normal((10, 2))
     problem = Problem(X, Y, 1.0, architecture=VectorReLU())
-    solution = solve(problem, tolerance=1e-4, rounds=8, throw=False)
+    solution = solve(problem, tolerance=1e-4, rounds=3, throw=False)
     assert solution.certificate.scope == SEARCH
     assert solution.certificate.relaxed <= solution.objective
 

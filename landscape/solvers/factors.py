@@ -47,7 +47,7 @@ STALLED = 5
 FELL = 3e-3
 """A value that falls by this share of the gap is progress, though the gap may not show it."""
 SEVERAL = 3
-"""At most this many components enter a block at once."""
+"""Components that enter a block at once, at most."""
 
 
 class Components(NamedTuple):
@@ -170,8 +170,10 @@ def polish(
     """Return what Newton on the factors of (θ, t) reaches, like `proximal.descend`.
 
     Args:
-        groups, t, tolerance: as there.
+        groups: the program.
         theta: start, shape (G, p, c), its blocks best nearly those that carry the optimum.
+        t: start of the free part, shape (r, c).
+        tolerance: relative gap wanted.
         rounds: most Newton steps.
     """
     b, bound = groups, Bound(groups, NUCLEAR)
@@ -263,15 +265,9 @@ def _without_small(b: Groups, system: _System) -> _System:
 def _entering(
     b: Groups, parts: Components, pull: Tensor, priced: Tensor, system: _System, gap: float
 ) -> Components:
-    """Return components that lower the objective, from blocks that price above β.
+    """Return components that lower the objective, from blocks ``priced`` above β.
 
-    Args:
-        b: the program.
-        parts: components at hand, of orthogonal directions within a block.
-        pull: Ξ of all blocks, shape (G, p, c).
-        priced: blocks with σ_max(Ξ) > β.
-        system: the point.
-        gap: relative, by which barely priced ones wait.
+    ``pull`` holds Ξ of all blocks, shape (G, p, c); by the gap barely priced ones wait.
     """
     rest = pull[priced]
     place = torch.full((b.size,), -1, device=rest.device)
