@@ -142,14 +142,15 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
 
 def _architectures(table: Any, store: Any) -> Any:
     """Draw a row a data set: gaps, heads, test errors."""
-    names = list(dict.fromkeys(table["data"]))
-    kinds = list(dict.fromkeys(table["architecture"]))
-    places = {kind: len(kinds) - 1 - k for k, kind in enumerate(kinds)}
+    parts = [part for _, part in table.groupby("data", sort=False)]
+    heights = [0.17 * part["architecture"].nunique() + 0.6 for part in parts]
+    ratios = {"width_ratios": [1.2, 1, 1], "height_ratios": heights}
     with figures.style():
-        fig = figures.new(figures.ICML_DOUBLE, (0.17 * len(kinds) + 0.6) * len(names) + 0.5)
-        axes = fig.subplots(len(names), 3, squeeze=False, width_ratios=[1.2, 1, 1])
-        for row, name in zip(axes, names, strict=True):
-            part = table[table["data"] == name]
+        fig = figures.new(figures.ICML_DOUBLE, sum(heights) + 0.5)
+        axes = fig.subplots(len(parts), 3, squeeze=False, **ratios)
+        for row, part in zip(axes, parts, strict=True):
+            kinds = list(dict.fromkeys(part["architecture"]))
+            places = {kind: len(kinds) - 1 - k for k, kind in enumerate(kinds)}
             for _, one in part.iterrows():
                 place = places[one["architecture"]]
                 arrays = store.arrays(one["key"])
@@ -164,7 +165,8 @@ def _architectures(table: Any, store: Any) -> Any:
                 draw(row[2], place, arrays["errors"])
                 row[2].plot(one["test_error_optimum"], place, **mark)
             first = part.iloc[0]
-            row[0].set_title(f"{name}: n = {first['n']}, β = {first['beta']:.2g}", loc="left")
+            title = f"{first['data']}: n = {first['n']}, β = {first['beta']:.2g}"
+            row[0].set_title(title, loc="left")
             row[0].set_xscale("log")
             row[0].set_xlim(FLOOR / 2, 2)
             row[1].set_xscale("log")
@@ -172,7 +174,8 @@ def _architectures(table: Any, store: Any) -> Any:
             figures.sizes_axis(row[1], [1, 2, 5, 10, 20, 50])
             row[2].set_xlim(left=-0.02)
             for ax in row:
-                ax.set_yticks([places[kind] for kind in kinds], kinds if ax is row[0] else [])
+                labels = ["two-layer ReLU" if kind == "ReLU" else kind for kind in kinds]
+                ax.set_yticks([places[kind] for kind in kinds], labels if ax is row[0] else [])
                 ax.set_ylim(-0.6, len(kinds) - 0.4)
                 ax.grid(axis="y", lw=0.3, color="0.9")
         axes[-1][0].set_xlabel("gap to the certified lower bound")
