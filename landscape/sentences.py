@@ -7,8 +7,8 @@ shine* does (+1), *the keys near the cabinet shines* does not (−1).  The noun 
 mislead, optional words move the others, and no word alone says anything: the label is a product of
 two of them, which a linear function of the tokens cannot see and a head of attention can.
 
-A word is the sum of four Gaussian vectors: of its class, of its stem (a tenth as large), of the suffix
--s where it has one, of its position.  They are drawn once from a seed of their own.
+A word is the sum of four Gaussian vectors: of its class, of its stem (a tenth as large), of the
+suffix -s where it has one, of its position.  They are drawn once from a seed of their own.
 """
 
 from __future__ import annotations
