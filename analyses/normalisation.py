@@ -54,7 +54,7 @@ def lacking(cfg: Any) -> str:
     """Return why a cell does not apply: networks that the study is not about."""
     study, name = cfg.study, cfg.architecture.name
     known = ("gated_relu",) if study == "kernels" else tuple(NAMES)
-    return "" if name in known else f"study {study} is about {', '.join(known)}: not {name}."
+    return "" if name in known else f"study {study} is about {', '.join(known)}; not {name}."
 
 
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
