@@ -282,3 +282,14 @@ def test_permuting_neurons_and_rescaling_layers(architecture):
     ):  # the sub-problem does not see the scale of its features
         a, b = (architecture.lift(problem, p).value for p in (parameters, scaled))
         assert a == pytest.approx(b, rel=1e-10)
+
+
+def test_a_network_of_zeros_keeps_a_neuron_and_lifts():
+    """Weight decay may kill every neuron: what is left is zero, and still a network."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    problem = Problem(X, y, 0.1, architecture=StandardDeep(depth=3))
+    start = problem.architecture.initial(problem, 4, [0])
+    zero = problem.architecture.without_padding({k: 0.0 * v[0] for k, v in start.items()})
+    point = problem.architecture.lift(problem, zero)
+    assert point.value == pytest.approx(0.5 * float(problem.y @ problem.y))

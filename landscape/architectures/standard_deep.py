@@ -244,6 +244,7 @@ class StandardDeep(Architecture):
             return super().without_padding(parameters)
         hidden, inner, output = (parameters[k] for k in ("hidden", "inner", "output"))
         used = hidden.any(1) | inner.any(0).any(1) | inner.any(0).any(0) | (output != 0)
+        used[:1] |= ~used.any()  # layers of no neuron have no features
         return {"hidden": hidden[used], "inner": inner[:, used][:, :, used], "output": output[used]}
 
     def oracle(self, problem: Problem, effort: int) -> Oracle | None:
