@@ -21,7 +21,7 @@ import numpy as np
 from analyses import sweep
 from landscape import figures, solve
 from landscape.architectures import Architecture
-from landscape.bounds import EXACT, SEARCH
+from landscape.bounds import EXACT
 from landscape.solvers import generation, restricted, units
 from landscape.training import batched
 
@@ -55,7 +55,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     )
     seconds = time.perf_counter() - began
     certificate = solution.certificate
-    bound = certificate.relaxed if certificate.scope == SEARCH else certificate.dual
+    bound = certificate.bound
     finite = np.flatnonzero(np.isfinite(runs.objectives))
     objectives = runs.objectives[finite]
     errors = np.array([sweep.held_out_error(sample, runs[int(i)]) for i in finite])

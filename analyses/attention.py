@@ -24,7 +24,7 @@ import torch
 from analyses import sweep
 from landscape import figures, solve, train
 from landscape.architectures.heads import Heads
-from landscape.bounds import EXACT, SEARCH, beta_max
+from landscape.bounds import EXACT, beta_max
 from landscape.problem import Problem
 from landscape.solvers import bilinear, generation, restricted, units
 from landscape.training import batched
@@ -68,7 +68,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     )
     seconds = time.perf_counter() - began
     certificate, network = solution.certificate, solution.network()
-    bound = certificate.relaxed if certificate.scope == SEARCH else certificate.dual
+    bound = certificate.bound
     arrays, trained = {}, {}
     if cfg.seeds:
         arrays, trained = _trained(problem, sample, bound, cfg)

@@ -20,7 +20,6 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
 from analyses import sweep
 from landscape import curvature, figures, slices, train
-from landscape.bounds import SEARCH
 from landscape.solvers import generation
 from landscape.training import batched
 
@@ -64,7 +63,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     limit = cfg.solver.cones if provable else 0
     solution = sweep.optimum(problem, runs, tolerance=cfg.solver.tolerance, limit=limit)
     certificate, optimum = solution.certificate, solution.network()
-    floor = certificate.relaxed if certificate.scope == SEARCH else certificate.dual
+    floor = certificate.bound
     plane = slices.through(problem, [first, second, optimum], 0.25, cfg.points)
     ends, plain = runs.objectives[:2], problem.architecture.plain_neurons
     segment = slices.segment_extrema(problem, first, second) if plain else None

@@ -25,7 +25,7 @@ import torch
 from analyses import sweep
 from landscape import arrangements, figures, solve
 from landscape.architectures import BatchNorm, TwoLayer
-from landscape.bounds import EXACT, SEARCH
+from landscape.bounds import EXACT
 from landscape.solvers import generation, group_lasso, restricted, units
 from landscape.theory import reweighting
 from landscape.training import batched
@@ -74,7 +74,7 @@ def _trained(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         problem = problem.replace(X=rows, architecture=TwoLayer())
     solution = solve(problem, tolerance=cfg.solver.tolerance, limit=cfg.solver.cones, throw=False)
     certificate = solution.certificate
-    bound = certificate.relaxed if certificate.scope == SEARCH else certificate.dual
+    bound = certificate.bound
     rate, runs = sweep.tuned(problem, cfg)
     finite = np.flatnonzero(np.isfinite(runs.objectives))
     gaps = 1 - bound / runs.objectives[finite]

@@ -87,6 +87,11 @@ class Certificate:
         return self.primal - self.dual
 
     @property
+    def bound(self) -> float:
+        """The lower bound of its scope: the dual, or ``relaxed`` where that is a search's value."""
+        return self.relaxed if self.scope == SEARCH else self.dual
+
+    @property
     def relative_gap(self) -> float:
         """(primal − dual) / |primal|, or by the rounding of ``at_zero`` where that is more."""
         return relative_gap(self.primal, self.dual, self.at_zero)

@@ -130,7 +130,7 @@ def test_memory_below_the_floor_stands_on_it(smoke):
 
 def test_peak_memory_counts_what_a_call_held_and_gave_back():
     if np.isnan(scaling._memory("VmHWM")):
-        pytest.skip("this system does not tell")
+        pytest.skip("this system does not tell")  # only Linux has /proc/self/status
     before = scaling._reset_peak()
     np.ones(40_000_000 // 8).sum()
     assert 35 < scaling._memory("VmHWM") - before < 60

@@ -215,7 +215,7 @@ def test_shapes_are_refused_with_advice():
     with pytest.raises(BadInput, match="samples × outputs"):
         Problem(X, Y[0], 0.1, architecture=GatedReLU(outputs="nuclear"))
     with pytest.raises(BadInput, match="per_class"):
-        GatedReLU(outputs="per_clas")  # type: ignore[arg-type]  # the misspelling is the test
+        GatedReLU(outputs="per_clas")  # the misspelling is the test
     with pytest.raises(BadInput, match="one output"):
         Problem(X, Y, 0.1)
     assert replace(GatedReLU(), outputs="nuclear").outputs == "nuclear"

@@ -286,7 +286,7 @@ def test_beyond_exact_prices_the_bound_is_called_relaxed():
 
 def test_refusals(solutions):
     with pytest.raises(BadInput, match="bias"):
-        VectorReLU(bias="free")  # type: ignore[arg-type]  # what is refused is the test
+        VectorReLU(bias="free")  # what is refused is the test
     problem = solutions[0][0]
     with pytest.raises(BadInput, match="directions"):
         problem.architecture.program(problem, arrangements.enumerate(problem.X))
