@@ -51,11 +51,13 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         **cfg.optimizer.options,
     )
     if cfg.optimizer.get("polish", False):
-        runs = polish(problem, runs)
+        runs = polish(problem, runs, iterations=cfg.polish_steps)
     objectives = runs.objectives.reshape(len(widths), len(seeds))
     best = [runs[w * len(seeds) + int(np.argmin(objectives[w]))] for w in range(len(widths))]
     if _all_priced(problem, cfg.solver.enumerate):
-        solution = solve(problem, start=best[-1], tolerance=cfg.solver.tolerance, throw=False)
+        solution = solve(
+            problem, start=best[-1], tolerance=cfg.solver.tolerance, rounds=cfg.rounds, throw=False
+        )
         bounds = np.full(len(widths), solution.certificate.dual)
         optima = np.full(len(widths), solution.objective)
     else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import os
 import re
 import sys
 import threading
@@ -58,7 +57,7 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
     try:
         base, overrides = composed(name, overrides, conf)
         grids = [_grid(grid, overrides) for grid in base.grid[base.scale.name]]
-        configs = _applying(name, cells(name, overrides, conf))
+        configs = _applying(name, _composed_cells(name, overrides, grids, conf))
         keys = list(dict.fromkeys(_key(cfg) for cfg in configs))
         store = Store(Path(base.results) / name)
         for one in keys:
@@ -101,6 +100,13 @@ def cells(name: str, overrides: list[str], conf: Path = CONF) -> list[DictConfig
     """Return the settings of all cells of an analysis, each once."""
     base, overrides = composed(name, overrides, conf)
     grids = [_grid(grid, overrides) for grid in base.grid[base.scale.name]]
+    return _composed_cells(name, overrides, grids, conf)
+
+
+def _composed_cells(
+    name: str, overrides: list[str], grids: list[list[str]], conf: Path
+) -> list[DictConfig]:
+    """Return the settings of all cells of grids, each once."""
     found = {tuple(cell): None for grid in grids for cell in _expand(overrides + grid)}
     return [_compose(name, list(cell), conf) for cell in found]
 
@@ -166,12 +172,10 @@ def plain_only(cfg: Any, what: str) -> str:
     return "" if own.plain_neurons else f"{what}; the architecture is {own.label}."
 
 
-def spreads(name: str, overrides: list[str], conf: Path = CONF) -> bool:
-    """Return whether an analysis gains from all cores: not timed, not tiny, no launcher chosen."""
-    if any(o.startswith(("launcher=", "scale=smoke", "-")) for o in overrides):
-        return False
+def timed(name: str, overrides: list[str], conf: Path = CONF) -> bool:
+    """Return whether an analysis times its cells, so that nothing may run beside it."""
     single = [o for o in overrides if not _is_sweep(o)]
-    return (os.cpu_count() or 1) > 1 and not _compose(name, single, conf).timed
+    return bool(_compose(name, single, conf).timed)
 
 
 def problem(cfg: Any) -> tuple[data.Dataset, Problem]:

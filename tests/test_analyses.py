@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -19,10 +21,29 @@ NAMES = (
 )  # fmt: skip
 
 
+class Smoke(dict):
+    """Analyses run once at their smallest scale: table, store and figures by name.
+
+    Test processes share the folder: what one has computed is a record for the other.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name):
+        with (self.folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self[name] = run(name, self.folder)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """Every analysis run once at its smallest scale: table, store and figures by name."""
-    return {name: run(name, tmp_path_factory.mktemp(name)) for name in NAMES}
+    folder = tmp_path_factory.getbasetemp()  # one a test process, in the folder of the run
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "smoke"
+    folder.mkdir(exist_ok=True)
+    return Smoke(folder)
 
 
 def run(name, folder, *overrides):

@@ -308,11 +308,32 @@ def test_every_configuration_composes(group):
         assert cfg[group]["name"]
 
 
-def test_all_analyses_spread_over_cores_unless_they_are_timed(monkeypatch):
-    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 2)
-    assert sweep.spreads("optimality_gap", ["scale=quick"])
-    assert not sweep.spreads("scaling", ["scale=quick"])
-    assert not sweep.spreads("optimality_gap", ["scale=smoke"])
-    assert not sweep.spreads("optimality_gap", ["launcher=local"])
-    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 1)
-    assert not sweep.spreads("optimality_gap", [])
+def test_all_analyses_share_the_cores_and_those_that_time_their_cells_run_alone(
+    monkeypatch, capsys
+):
+    beside, alone = [], []
+
+    def pool(names, overrides, workers):
+        assert overrides == ["scale=quick"] and workers == 2
+        beside.extend(names)
+        return iter([0])
+
+    monkeypatch.setattr(listing.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(listing, "_beside", pool)
+    monkeypatch.setattr(listing.sweep, "run", lambda name, overrides: alone.append(name) or 3)
+    assert listing.main(["all", "scale=quick"]) == 3
+    assert set(alone) == {"activations", "scaling", "solver_race"}
+    assert set(beside) | set(alone) == set(listing.listed()) and not set(beside) & set(alone)
+    alone.clear()
+    assert listing.main(["all", "launcher=local"]) == 3  # a launcher was chosen: one by one
+    assert set(alone) == set(listing.listed())
+    monkeypatch.setattr(listing.os, "cpu_count", lambda: 1)
+    alone.clear()
+    assert listing.main(["all"]) == 3 and set(alone) == set(listing.listed())
+
+
+def test_analyses_beside_one_another_are_heard_and_a_refusal_does_not_stop_the_others(capsys):
+    names = ["interpolators", "optimality_gap"]
+    assert list(listing._beside(names, ["beta=0", "scale=smoke"], 2)) == [2, 2]
+    said = capsys.readouterr().err
+    assert all(f"{name}: exit status 2" in said for name in names) and "beta is 0" in said
