@@ -157,11 +157,20 @@ def _worst(name: str, found: dict[str, np.ndarray], exact: np.ndarray) -> float:
 
 
 def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
-    """Draw a panel an architecture, and the differences on instances."""
-    return {
-        "architectures": _panels(table, store),
-        "architectures_exactness": _differences(table, store),
+    """Draw a panel an architecture, over as many pages as needed, and the differences."""
+    pages = -(-len(table) // PANELS)
+    each = -(-len(table) // pages)
+    drawn = {
+        f"architectures_{page + 1}" if page else "architectures": _panels(
+            table.iloc[page * each : (page + 1) * each], store
+        )
+        for page in range(pages)
     }
+    return {**drawn, "architectures_exactness": _differences(table, store)}
+
+
+PANELS = 28
+"""On one page, at most."""
 
 
 def _panels(table: Any, store: Any) -> Any:

@@ -53,7 +53,7 @@ ARCHITECTURES = {
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Solve one data set at one β under one norm, and train networks beside."""
     sample = data.load(cfg.data.name, **{"seed": cfg.draw, **cfg.data.options})
-    X, Y = sample.X, _targets(sample)
+    X, Y = sample.X, sweep.targets(sample)
     largest = Problem(X, Y, 1.0, architecture=ARCHITECTURES["gated_nuclear"])
     beta = cfg.share * beta_max(largest)  # the largest of the three norms'
     problem = Problem(X, Y, beta, architecture=ARCHITECTURES[cfg.norm])
@@ -62,7 +62,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     seconds = time.perf_counter() - began
     runs = _trained(problem, cfg)
     kept = np.isfinite(runs.objectives)
-    errors = [_error(sample, runs[int(i)]) for i in np.flatnonzero(kept)]
+    errors = [sweep.held_out_error(sample, runs[int(i)]) for i in np.flatnonzero(kept)]
     best = float(runs.objectives[kept].min())
     certificate, ranks = solution.certificate, _ranks(solution)
     row = {
@@ -73,16 +73,14 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "draw": cfg.draw,
         "norm": cfg.norm,
         "objective": solution.objective,
-        "bound": max(certificate.relaxed, certificate.dual)
-        if certificate.scope == EXACT
-        else certificate.relaxed,
+        "bound": certificate.bound,
         "scope": certificate.scope,
         "gap": certificate.relative_gap,
         "neurons": int(solution.network().values["output"].shape[0]),
         "blocks": len(ranks),
         "mean_rank": float(np.mean(ranks)) if len(ranks) else 0.0,
         "largest_rank": int(max(ranks, default=0)),
-        "test_error": _error(sample, solution.network()),
+        "test_error": sweep.held_out_error(sample, solution.network()),
         "trained": best,
         "trained_gap": 1.0 - certificate.dual / best,
         "test_error_trained": float(np.median(errors)),
@@ -90,21 +88,6 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     }
     arrays = {"ranks": np.array(ranks), "objectives": runs.objectives[kept]}
     return row, {**arrays, "test_errors": np.array(errors)}
-
-
-def _targets(sample: data.Dataset) -> np.ndarray:
-    """Return targets (n, c): one-hot labels of classes."""
-    if sample.task != "multiclass":
-        return sample.y
-    return np.eye(int(sample.y.max()) + 1)[sample.y.astype(int)]
-
-
-def _error(sample: data.Dataset, network: Any) -> float:
-    """Return the misclassified share of test samples, or the mean squared error."""
-    scores = network(sample.X_test).detach().numpy()
-    if sample.task == "multiclass":
-        return float(np.mean(scores.argmax(axis=1) != sample.y_test))
-    return float(np.mean((scores - sample.y_test) ** 2))
 
 
 def _trained(problem: Problem, cfg: Any) -> Any:

@@ -182,8 +182,18 @@ def problem(cfg: Any) -> tuple[data.Dataset, Problem]:
     """Return the data set and the problem that a cell's settings name."""
     draw = {"seed": cfg.get("draw", 0), **cfg.data.options}
     sample = data.load(cfg.data.name, **draw)
-    beta = next(b for b in (cfg.beta, cfg.data.beta, sample.beta) if b is not None)
-    return sample, Problem(sample.X, sample.y, beta, loss=cfg.loss, architecture=architecture(cfg))
+    beta = next((b for b in (cfg.beta, cfg.data.beta, sample.beta) if b is not None), None)
+    if beta is None:
+        raise BadInput(f"beta is not set: the data {sample.name!r} have none of their own.")
+    y = targets(sample)
+    return sample, Problem(sample.X, y, beta, loss=cfg.loss, architecture=architecture(cfg))
+
+
+def targets(sample: data.Dataset) -> np.ndarray:
+    """Return targets (n,), or (n, c): one-hot labels of classes."""
+    if sample.task != "multiclass":
+        return sample.y
+    return np.eye(int(sample.y.max()) + 1)[sample.y.astype(int)]
 
 
 def described(sample: data.Dataset, problem: Problem) -> dict[str, Any]:
@@ -194,12 +204,14 @@ def described(sample: data.Dataset, problem: Problem) -> dict[str, Any]:
 
 
 def held_out_error(sample: data.Dataset, network: Any) -> float:
-    """Return test error: misclassified share for labels ±1, else mean squared error."""
+    """Return test error: misclassified share for labels, else mean squared error."""
     if sample.X_test is None or not len(sample.X_test):
         return float("nan")
     outputs = network(sample.X_test).detach().numpy()
     if sample.task == "binary":
         return float(np.mean(np.sign(outputs) != sample.y_test))
+    if sample.task == "multiclass":
+        return float(np.mean(outputs.argmax(axis=1) != sample.y_test))
     return float(np.mean((outputs - sample.y_test) ** 2))
 
 

@@ -69,7 +69,7 @@ class Architecture(ABC):
     fixed: ClassVar[tuple[str, ...]] = ()
     """Names of parameters that are part of the network but not trained (gates)."""
     one_sign: ClassVar[bool] = False
-    """Whether output weights of lowered networks are never negative."""
+    """Whether signs of output weights say nothing: there is but one, or hidden weights take it."""
     inputs: ClassVar[int | None] = None
     """How many inputs it takes, where that is fixed."""
     searched: ClassVar[bool] = False

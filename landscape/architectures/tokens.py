@@ -90,6 +90,11 @@ class TokenHeads(Heads):
         return None if self.size is None else self.tokens * self.size
 
     @property
+    def one_sign(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Heads that are linear in W_1 take their sign from it."""
+        return self.bilinear
+
+    @property
     def bilinear(self) -> bool:
         """Whether heads of one gate are linear in both matrices: all but ReLU heads."""
         return self.activation != "relu"
