@@ -319,7 +319,7 @@ def test_all_analyses_share_the_cores_and_those_that_time_their_cells_run_alone(
         return iter([0])
 
     monkeypatch.setattr(listing.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(listing, "_beside", pool)
+    monkeypatch.setattr(listing.together, "beside", pool)
     monkeypatch.setattr(listing.sweep, "run", lambda name, overrides: alone.append(name) or 3)
     assert listing.main(["all", "scale=quick"]) == 3
     assert set(alone) == {"activations", "scaling", "solver_race"}
@@ -334,6 +334,6 @@ def test_all_analyses_share_the_cores_and_those_that_time_their_cells_run_alone(
 
 def test_analyses_beside_one_another_are_heard_and_a_refusal_does_not_stop_the_others(capsys):
     names = ["interpolators", "optimality_gap"]
-    assert list(listing._beside(names, ["beta=0", "scale=smoke"], 2)) == [2, 2]
+    assert list(listing.together.beside(names, ["beta=0", "scale=smoke"], 2)) == [2, 2]
     said = capsys.readouterr().err
     assert all(f"{name}: exit status 2" in said for name in names) and "beta is 0" in said
