@@ -159,7 +159,7 @@ def _worst(name: str, found: dict[str, np.ndarray], exact: np.ndarray) -> float:
 def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     """Draw a panel an architecture, over as many pages as needed, and the differences."""
     pages = -(-len(table) // PANELS)
-    each = -(-len(table) // pages)
+    each = COLUMNS * -(-len(table) // (pages * COLUMNS))
     drawn = {
         f"architectures_{page + 1}" if page else "architectures": _panels(
             table.iloc[page * each : (page + 1) * each], store
@@ -169,17 +169,16 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
     return {**drawn, "architectures_exactness": _differences(table, store)}
 
 
-PANELS = 28
-"""On one page, at most."""
+COLUMNS, PANELS = 4, 28
+"""Panels in a row, and on a page at most."""
 
 
 def _panels(table: Any, store: Any) -> Any:
     """Draw gaps of trained networks to the bound along training, the convex optimum beside them."""
-    columns = 4
-    rows = -(-len(table) // columns)
+    rows = -(-len(table) // COLUMNS)
     with figures.style():
         fig = figures.new(figures.ICML_DOUBLE, 1.45 * rows + 0.5)
-        axes = fig.subplots(rows, columns, squeeze=False)
+        axes = fig.subplots(rows, COLUMNS, squeeze=False)
         for ax, (_, row) in zip(axes.flat, table.iterrows(), strict=False):
             arrays = store.arrays(row["key"])
             steps = np.maximum(arrays["steps"], 1)
@@ -206,8 +205,8 @@ def _panels(table: Any, store: Any) -> Any:
             ax.set_axis_off()
         for ax in axes[:, 0]:
             ax.set_ylabel("gap to the bound")
-        for column in range(columns):
-            shown = [k for k in range(rows) if k * columns + column < len(table)]
+        for column in range(COLUMNS):
+            shown = [k for k in range(rows) if k * COLUMNS + column < len(table)]
             if shown:
                 axes[shown[-1], column].set_xlabel("step of Adam")
         figures.legend(fig, axes, ncols=3)
@@ -251,7 +250,7 @@ def _differences(table: Any, store: Any) -> Any:
             )  # fmt: skip
         right.axvline(REACHED, color="#B00000", lw=0.8, ls=":")
         right.set_xscale("log")
-        right.set_xlim(EXCESS / 3, 3.0)
+        right.set_xlim(EXCESS / 3, 20.0)
         right.set_xlabel("excess over the optimum")
         right.set_title("best trained network")
         figures.legend(fig, [left], ncols=4)
