@@ -1,4 +1,4 @@
-"""Running an analysis: Hydra expands and launches cells, records resume, one figure at the end.
+"""Running an analysis: Hydra composes and launches cells, records resume, one figure at the end.
 
 ``conf/<analysis>.yaml`` declares a grid of cells for each scale; every axis can be overridden on
 the command line (commas sweep).  Cells that already have a record are not computed again.
@@ -58,17 +58,22 @@ def run(name: str, overrides: list[str], conf: Path = CONF) -> int:
         base, overrides = composed(name, overrides, conf)
         grids = [_grid(grid, overrides) for grid in base.grid[base.scale.name]]
         configs = _applying(name, _composed_cells(name, overrides, grids, conf))
-        keys = list(dict.fromkeys(_key(cfg) for cfg in configs))
+        by_key = {_key(cfg): cfg for cfg in configs}
+        keys = list(by_key)
         store = Store(Path(base.results) / name)
         for one in keys:
             if _forced(base.get("force", False), store, one):
                 store.discard(one)
-        if not all(store.has(one) for one in keys):
-            if base.timed and not _alone(name, overrides, conf):
+        missing = [cfg for one, cfg in by_key.items() if not store.has(one)]
+        if missing:
+            alone = _alone(name, overrides, conf)
+            if base.timed and not alone:
                 raise BadInput("launcher: this analysis times its cells; use launcher=local.")
             store.sweep_up()
             with _progress(name, store, keys):
-                for grid in grids:
+                for cfg in missing if alone else ():  # composed already: Hydra would do it again
+                    job(cfg)
+                for grid in () if alone else grids:
                     _hydra(name, ["--multirun", *overrides, *grid], conf)
         return _finish(name, store, keys, base)
     except SystemExit:  # Hydra has said why: a worker was killed, a scheduler refused

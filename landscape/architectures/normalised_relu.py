@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 import torch
 
-from landscape.architectures.parallel import Parallel, distinct
+from landscape.architectures.parallel import Amplified, distinct, split
 from landscape.architectures.rows import seeded_normal
 from landscape.arrangements.rays import cost
 from landscape.dictionary import Columns, Lasso, Priced
@@ -75,7 +75,7 @@ class OnNormalised(Lasso):
 
 
 @dataclass(frozen=True)
-class NormalisedReLU(Parallel):
+class NormalisedReLU(Amplified):
     """A two-layer network with normalisation after its ReLUs, and one output."""
 
     name: ClassVar[str] = "normalised_relu"
@@ -107,14 +107,6 @@ class NormalisedReLU(Parallel):
         norms = torch.linalg.vector_norm(trained, dim=-2)
         return torch.where(norms > 0, norms, torch.ones_like(norms))
 
-    def penalty(self, parameters: Parameters) -> torch.Tensor:
-        """Return ½ Σ(s² + a²), shape (…,)."""
-        return 0.5 * (parameters["amplitude"] ** 2 + parameters["output"] ** 2).sum(-1)
-
-    def sizes(self, parameters: Parameters) -> torch.Tensor:
-        """Return |s a|, shape (…, m)."""
-        return (parameters["amplitude"] * parameters["output"]).abs()
-
     def units(self, parameters: Parameters) -> Units:
         """Return the directions of the units whose size is not zero, (m, d)."""
         hidden = parameters["hidden"].detach().cpu().numpy().astype(np.float64)
@@ -124,12 +116,7 @@ class NormalisedReLU(Parallel):
 
     def scaled(self, units: Units, z: Floats) -> Parameters:
         """Return weights with s = √|z| and a = ±√|z|; the inputs are the program's to add."""
-        share = np.sqrt(np.abs(z))
-        return {
-            "hidden": torch.as_tensor(np.asarray(units["directions"])),
-            "amplitude": torch.as_tensor(share),
-            "output": torch.as_tensor(np.sign(z) * share),
-        }
+        return {"hidden": torch.as_tensor(np.asarray(units["directions"])), **split(z)}
 
     def program(
         self, problem: Problem, patterns: Arrangements | Units, signs: Floats | None = None

@@ -155,6 +155,27 @@ class Parallel(Architecture):
         return read_own(self, module)
 
 
+class Amplified(Parallel):
+    """Units that do not change with the size of their weights: s a g(x), with s, a of their own.
+
+    Parameters ``amplitude`` (m,) and ``output`` (m,); R = ½ Σ(s² + a²).
+    """
+
+    def penalty(self, parameters: Parameters) -> torch.Tensor:
+        """Return ½ Σ(s² + a²), shape (…,)."""
+        return 0.5 * (parameters["amplitude"] ** 2 + parameters["output"] ** 2).sum(-1)
+
+    def sizes(self, parameters: Parameters) -> torch.Tensor:
+        """Return |s a|, shape (…, m)."""
+        return (parameters["amplitude"] * parameters["output"]).abs()
+
+
+def split(z: Floats) -> Parameters:
+    """Return the balanced amplitudes s = √|z| and output weights a = ±√|z| of sizes z."""
+    share = np.sqrt(np.abs(z))
+    return {"amplitude": torch.as_tensor(share), "output": torch.as_tensor(np.sign(z) * share)}
+
+
 def constants(seeds: Sequence[int]) -> torch.Tensor:
     """Return an output bias of zero for every seed."""
     return torch.zeros(len(seeds), dtype=torch.float64)

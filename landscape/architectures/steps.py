@@ -23,7 +23,7 @@ import torch
 
 from landscape import dictionary
 from landscape.architectures.base import ConvexPoint
-from landscape.architectures.parallel import Parallel
+from landscape.architectures.parallel import Amplified, split
 from landscape.arrangements.cells import distinct
 from landscape.dictionary import Columns
 from landscape.errors import BadInput, unknown
@@ -44,7 +44,7 @@ EXACT = 1e-9
 
 
 @dataclass(frozen=True)
-class Steps(Parallel):
+class Steps(Amplified):
     """A sum of steps, each with an amplitude s and an output weight a.
 
     Attributes:
@@ -89,14 +89,6 @@ class Steps(Parallel):
             soft = before.clamp(-1.0 if sign else 0.0, 1.0)
         return (2.0 * on - 1.0 if sign else on) + (soft - soft.detach())
 
-    def penalty(self, parameters: Parameters) -> torch.Tensor:
-        """Return ½ Σ(s² + a²), shape (…,)."""
-        return 0.5 * ((parameters["amplitude"] ** 2) + (parameters["output"] ** 2)).sum(-1)
-
-    def sizes(self, parameters: Parameters) -> torch.Tensor:
-        """Return |a s|, shape (…, m)."""
-        return (parameters["amplitude"] * parameters["output"]).abs()
-
     def units(self, parameters: Parameters) -> Units:
         """Return the inner weights of the units whose size is not zero."""
         alive = self.sizes(parameters) > 0
@@ -105,10 +97,7 @@ class Steps(Parallel):
 
     def scaled(self, units: Units, z: Floats) -> Parameters:
         """Return the network with s = √|z| and a = ±√|z|."""
-        share = np.sqrt(np.abs(z))
-        parameters = {k: torch.as_tensor(np.asarray(v)) for k, v in units.items()}
-        parameters["amplitude"] = torch.as_tensor(share)
-        parameters["output"] = torch.as_tensor(np.sign(z) * share)
+        parameters = {k: torch.as_tensor(np.asarray(v)) for k, v in units.items()} | split(z)
         if self.has_constant:
             parameters["constant"] = torch.tensor(0.0, dtype=torch.float64)
         return parameters
