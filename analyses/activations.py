@@ -13,13 +13,12 @@ bound's fault.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 
 from analyses import sweep
-from landscape import figures, solve
+from landscape import figures
 from landscape.architectures import Architecture
 from landscape.bounds import EXACT
 from landscape.solvers import generation, restricted, units
@@ -45,15 +44,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train and solve one data set with one activation."""
     sample, problem = sweep.problem(cfg)
     rate, runs = sweep.tuned(problem, cfg)
-    began = time.perf_counter()
-    solution = solve(
-        problem,
-        tolerance=cfg.solver.tolerance,
-        limit=cfg.solver.cones,
-        rounds=cfg.rounds,
-        throw=False,
-    )
-    seconds = time.perf_counter() - began
+    solution, seconds = sweep.solved(problem, cfg)
     certificate = solution.certificate
     bound = certificate.bound
     finite = np.flatnonzero(np.isfinite(runs.objectives))
@@ -70,11 +61,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "width": cfg.width,
         "seeds": len(finite),
         "diverged": len(runs) - len(finite),
-        "optimum": solution.objective,
-        "bound": bound,
-        "scope": certificate.scope,
-        "gap": 1 - bound / solution.objective,
-        "active": solution.active,
+        **sweep.certified(solution),
         "seconds": seconds,
         "best_trained": float(objectives.min()),
         "best_gap": float(gaps.min()),

@@ -14,7 +14,6 @@ largest.)
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 
 from analyses import sweep
-from landscape import figures, solve, train
+from landscape import figures, train
 from landscape.architectures.heads import Heads
 from landscape.bounds import EXACT, beta_max
 from landscape.problem import Problem
@@ -58,15 +57,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     sample, problem = sweep.problem(cfg)
     if cfg.share is not None:
         problem = problem.replace(beta=cfg.share * beta_max(problem))
-    began = time.perf_counter()
-    solution = solve(
-        problem,
-        tolerance=cfg.solver.tolerance,
-        limit=cfg.solver.cones,
-        rounds=cfg.rounds,
-        throw=False,
-    )
-    seconds = time.perf_counter() - began
+    solution, seconds = sweep.solved(problem, cfg)
     certificate, network = solution.certificate, solution.network()
     bound = certificate.bound
     arrays, trained = {}, {}
@@ -79,11 +70,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "task": sample.task,
         "architecture": cfg.architecture.title,
         "share": float("nan") if cfg.share is None else cfg.share,
-        "optimum": solution.objective,
-        "bound": bound,
-        "scope": certificate.scope,
-        "gap": 1 - bound / solution.objective,
-        "heads": solution.active,
+        **sweep.certified(solution, "heads"),
         "penalty_share": penalty / solution.objective,
         "rounds": len(solution.history),
         "seconds": seconds,

@@ -66,11 +66,7 @@ def _gaps(sample: Any, problem: Problem, cfg: Any) -> tuple[dict[str, Any], dict
     gaps = 1 - bound / runs.objectives
     best = runs[int(np.argmin(runs.objectives))]
     row = {
-        "optimum": solution.objective,
-        "bound": bound,
-        "scope": certificate.scope,
-        "gap": 1 - bound / solution.objective,
-        "active": solution.active,
+        **sweep.certified(solution),
         "seconds": seconds,
         "best_trained": float(runs.objectives.min()),
         "best_gap": float(gaps.min()),

@@ -152,6 +152,26 @@ def optimum(problem: Problem, runs: Any, **options: Any) -> Solution:
     return solve(problem, start=runs if own.layered else None, throw=own.plain_neurons, **options)
 
 
+def solved(problem: Problem, cfg: Any) -> tuple[Solution, float]:
+    """Return the solution that a cell's settings ask for, and its seconds."""
+    options = {"tolerance": cfg.solver.tolerance, "limit": cfg.solver.cones, "rounds": cfg.rounds}
+    began = time.perf_counter()
+    solution = solve(problem, throw=False, **options)
+    return solution, time.perf_counter() - began
+
+
+def certified(solution: Solution, units: str = "active") -> dict[str, Any]:
+    """Return the columns that say what an optimum is worth; ``units`` names its neurons."""
+    certificate = solution.certificate
+    return {
+        "optimum": solution.objective,
+        "bound": certificate.bound,
+        "scope": certificate.scope,
+        "gap": 1 - certificate.bound / solution.objective,
+        units: solution.active,
+    }
+
+
 def tuned(problem: Problem, cfg: Any) -> tuple[float, Runs]:
     """Return the learning rate whose networks end lowest in the median, and its runs."""
     found = {
