@@ -182,7 +182,7 @@ def _surrogates(table: Any, store: Any) -> Any:
             ax.set_title(f"n = {n}, d = {d}{'' if exact else '  (bound: relaxed)'}")
             ax.set_yscale("log")
             ax.set_xlabel("time (s)")
-            figures.time_axis(ax, 1e-3)
+            figures.decades_axis(ax, 1e-3)
         first, draws = table.iloc[0], len(set(table["draw"]))
         repeats = f"{draws} × {first['seeds']} networks"
         axes[0][0].set_ylabel(f"objective, β = {first['beta']:g}\n(median, IQR; {repeats})")

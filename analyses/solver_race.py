@@ -190,7 +190,7 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
                     figures.gap_axis(one, LEVEL, below="rounding")
                 else:
                     figures.gap_axis(one, FLOOR)
-            figures.time_axis(ax[0], EARLY)
+            figures.decades_axis(ax[0], EARLY)
             ax[-1].set_xlabel("time (s)")
         figures.legend(fig, axes, ncols=4)
     return {"solver_race": fig}

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from analyses import sweep
 from landscape import figures, polish, train
@@ -209,7 +210,7 @@ def _diagonal(ax: Any, cells: Any, store: Any) -> None:
     ax.plot([low, high], [low, high], color="0.6", lw=0.7, zorder=0)
     ax.plot([], [], "o", ms=2.5, mfc="none", mew=0.6, color="0.3", label="as trained")
     ax.plot([], [], ".", ms=4, color="0.3", label="polished")
-    ax.set_xscale("log")
+    figures.decades_axis(ax)
     ax.set_yscale("log")
 
 
@@ -258,6 +259,8 @@ def _prices(ax: Any, cells: Any, store: Any) -> None:
         )  # fmt: skip
     ax.axvline(1.0, color="black", lw=0.7, ls="--")
     ax.set_xscale("log")
+    ax.set_xlim(0.8, max(ax.get_xlim()[1], 12.0))  # 1 and 10 are in sight
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_yscale("log")
     ax.set_ylabel("gap above the floor")
 

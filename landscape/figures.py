@@ -178,8 +178,8 @@ def sizes_axis(ax: Axes, sizes: Any) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def time_axis(ax: Axes, least: float = 0.0) -> None:
-    """Make the x axis logarithmic in seconds from ``least`` on, labelled at powers of ten.
+def decades_axis(ax: Axes, least: float = 0.0) -> None:
+    """Make the x axis logarithmic from ``least`` on, labelled at powers of ten only.
 
     Two of them at least are in sight.  Call it once, after everything is drawn.
     """
