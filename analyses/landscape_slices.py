@@ -6,7 +6,8 @@ along random directions, plain, filter-normalised and balanced, the plane of a t
 trajectory's two principal components, and the spectrum of the Hessian where training ends.
 
 Balanced directions, rescaled neurons and the certified highest point of the segment are those of
-plain two-layer ReLU networks; of other architectures they are left out.
+plain two-layer ReLU networks; of other architectures they are left out.  Where networks have gates
+of their own, the plane is one of networks that have the gates of all three.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     solution = sweep.optimum(problem, runs, tolerance=cfg.solver.tolerance, limit=limit)
     certificate, optimum = solution.certificate, solution.network()
     floor = certificate.bound
-    plane = slices.through(problem, [first, second, optimum], 0.25, cfg.points)
+    three = slices.side_by_side(problem, [first, second, optimum])
+    plane = slices.through(problem, three, 0.25, cfg.points)
     ends, plain = runs.objectives[:2], problem.architecture.plain_neurons
     segment = slices.segment_extrema(problem, first, second) if plain else None
     around = {kind: (first, kind) for kind in slices.KINDS if plain or kind != "balanced"}

@@ -27,7 +27,7 @@ from landscape import beta_max, figures, prune, solve, solve_path, sparsity, tra
 from landscape.errors import unknown
 from landscape.optimal_set import OptimalSet
 from landscape.solvers import generation, restricted
-from landscape.sparsity import TOLERANCES, active_neurons, pruning_curve
+from landscape.sparsity import TOLERANCES, active_neurons, blocks, pruning_curve
 from landscape.training import batched
 
 VERSIONS = {
@@ -107,8 +107,8 @@ def _set(solution: Any) -> dict[str, Any]:
     """Return the sizes of a minimal network and of the optimal set, NaN for what is not known."""
     problem = solution.problem
     minimal = prune(problem, solution.network())
-    point = problem.architecture.lift(problem, minimal.values)
-    features = point.features
+    point = blocks.as_rays(problem.architecture.lift(problem, minimal.values))[0]
+    features = blocks.features(point)
     known = {
         "scope": solution.certificate.scope,
         "solved": solution.active,

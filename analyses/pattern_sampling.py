@@ -17,7 +17,7 @@ import numpy as np
 from analyses import sweep
 from landscape import arrangements, dictionary, figures, solve, train
 from landscape.bounds import EXACT
-from landscape.errors import unknown
+from landscape.errors import BadInput, unknown
 from landscape.problem import Problem
 from landscape.solvers import generation, restricted
 from landscape.training import batched
@@ -95,7 +95,7 @@ def _first(problem: Problem, count: int, seed: int, method: str) -> Any:
     """
     if problem.architecture.of_units:
         network = problem.architecture.initial(problem, count, [seed])
-        return problem.architecture.units({k: v[0] for k, v in network.items()})
+        return _units(problem, {k: v[0] for k, v in network.items()}, seed)
     for effort in (1, 2, 4, 8, 16, 32):
         found = arrangements.sample(problem.design, effort * count, seed, method)
         if len(found) >= count:
@@ -143,8 +143,18 @@ def _trained(problem: Problem, cfg: Any) -> Any:
 def _own(problem: Problem, network: Any) -> Any:
     """Return the patterns of a network, kinks included, or its units."""
     if problem.architecture.of_units:
-        return problem.architecture.units(network.values)
+        return _units(problem, network.values)
     return arrangements.of(network, problem.design)
+
+
+def _units(problem: Problem, parameters: Any, seed: int = 0) -> Any:
+    """Return the units of a network; where each mixes units of the program, those, in any order."""
+    try:
+        return problem.architecture.units(parameters)
+    except BadInput:
+        units = problem.architecture.lift(problem, parameters).program.units
+        order = np.random.default_rng(seed).permutation(dictionary.count(units))
+        return dictionary.take(units, order)
 
 
 def _size(drawn: Any) -> int:

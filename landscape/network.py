@@ -94,7 +94,7 @@ def read(problem: Problem, network: torch.nn.Module | Parameters) -> Parameters:
             f"network is a {type(network).__name__}: it must be a Network, a module that "
             f"architecture {architecture.label} reads, or a dictionary of its parameters."
         )
-    wanted = _shapes(problem)
+    wanted = shapes(problem)
     if set(network) != set(wanted):
         raise BadInput(
             f"network has the parameters {', '.join(sorted(network)) or 'none'}: those of "
@@ -138,7 +138,7 @@ def several(
     return list(network), False
 
 
-def _shapes(problem: Problem) -> dict[str, tuple[int | None, ...]]:
+def shapes(problem: Problem) -> dict[str, tuple[int | None, ...]]:
     """Return the shape of every parameter of one network, None where the width stands."""
     one, two = (problem.architecture.initial(problem, width, [0]) for width in (1, 2))
     return {

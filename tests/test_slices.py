@@ -9,7 +9,7 @@ import torch
 from cases import kgon, planted
 
 from landscape import slices, solve
-from landscape.architectures import GatedReLU, TwoLayer
+from landscape.architectures import Attention, GatedReLU, TwoLayer
 from landscape.errors import BadInput
 from landscape.losses import Huber
 from landscape.network import Network
@@ -392,6 +392,31 @@ def test_bad_input_ends_in_a_sentence(call, sentence):
     problem = made()
     with pytest.raises(BadInput, match=sentence):
         call(problem, one(problem))
+
+
+def test_heads_without_gates_are_joined():
+    """Heads name gates among what is fixed; linear ones have none."""
+    rng = np.random.default_rng(1)
+    problem = Problem(
+        rng.standard_normal((6, 4)), rng.standard_normal(6), 0.3, architecture=Attention(2)
+    )
+    networks = [one(problem, seed=k) for k in range(2)]
+    assert "gate" not in networks[0].values and "gate" in problem.architecture.fixed
+    plane = slices.through(problem, networks, points=5)
+    assert plane.marked == pytest.approx([float(problem.objective(k)) for k in networks])
+
+
+def test_networks_of_their_own_gates_share_them_side_by_side():
+    problem = gated()
+    networks = [one(problem, width=3 + k, seed=k) for k in range(3)]
+    wide = slices.side_by_side(problem, networks)
+    for before, after in zip(networks, wide, strict=True):
+        assert torch.equal(after["gate"], wide[0]["gate"]) and len(after["output"]) == 12
+        assert float(problem.objective(after)) == pytest.approx(float(problem.objective(before)))
+    plane = slices.through(problem, wide, points=5)
+    assert plane.marked == pytest.approx([float(problem.objective(k)) for k in networks])
+    same = slices.side_by_side(problem, networks[:1] * 2)
+    assert all(len(k["output"]) == 3 for k in same)
 
 
 def test_gates_must_be_shared_and_other_architectures_are_refused():

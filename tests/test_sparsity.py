@@ -11,11 +11,12 @@ import torch
 from cases import kgon, planted
 
 from landscape import data, prune, solve, train
-from landscape.architectures import GatedReLU, TwoLayer
+from landscape.architectures import Attention, Circular, GatedReLU, TwoLayer, VectorReLU
 from landscape.errors import BadInput
+from landscape.network import Network
 from landscape.optimal_set import OptimalSet
 from landscape.problem import Problem
-from landscape.sparsity import active_neurons, curves, merge, pruning_curve
+from landscape.sparsity import active_neurons, blocks, curves, error, merge, pruning_curve
 from landscape.sparsity.curves import METHODS
 
 
@@ -215,3 +216,75 @@ def test_arguments_are_refused_by_name():
     hinge = Problem(problem.X, np.sign(problem.y), 0.3, "hinge")
     with pytest.raises(BadInput, match="smooth"):
         pruning_curve(hinge, network)
+
+
+def of_outputs(architecture, outputs=2, n=12, d=4):
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((n, d)), rng.standard_normal((n, outputs))
+    return Problem(X, y if outputs > 1 else y[:, 0], 0.4, architecture=architecture)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "outputs"),
+    [
+        (VectorReLU(), 2),
+        (Attention(2), 1),
+        (Circular(), 1),
+        (GatedReLU(outputs="nuclear"), 2),
+        (GatedReLU(outputs="per_class", bias="free"), 2),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_networks_of_many_numbers_a_unit_are_counted_one_by_one(architecture, outputs):
+    """Leading axes are what one network does not have, whatever its units hold."""
+    problem = of_outputs(architecture, outputs)
+    runs = train(problem, [3, 2], range(2), "adam", steps=5)
+    found = active_neurons(problem, runs)
+    assert found.shape == (3, 4)
+    assert (found == active_neurons(problem, runs.networks)).all()
+    assert (found[:, 0] == active_neurons(problem, runs[0].values)).all()
+    moments = train(problem, [3], range(2), "adam", steps=5, snapshots=[0, 2, 5]).snapshots
+    assert active_neurons(problem, moments).shape == (3, 3, 2)
+
+
+def test_errors_are_those_of_each_output():
+    """Where targets are kept side by side and where they are a matrix, for training and others."""
+    rng = np.random.default_rng(5)
+    for architecture in (VectorReLU(), GatedReLU(outputs="nuclear")):
+        problem = of_outputs(architecture)
+        network = Network(architecture, random_network(problem, 3))
+        X, y = rng.standard_normal((7, 4)), rng.standard_normal((7, 2))
+        own = np.reshape(problem.y, (-1, 2))
+        for rows, targets, given in ((problem.X, own, problem.y), (X, y, y)):
+            fit = network(rows).detach().numpy()
+            wanted = ((fit - targets) ** 2).sum() / ((targets - own.mean(axis=0)) ** 2).sum()
+            assert error(problem, network, rows, given) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("outputs", ["nuclear", "per_class"])
+@pytest.mark.parametrize("bias", ["none", "free"])
+def test_matrix_blocks_are_pruned_as_rays(outputs, bias):
+    """Nine samples of two outputs carry at most 18 independent parts (none beside free gates)."""
+    problem = of_outputs(GatedReLU(bias, outputs), n=9)
+    start = random_network(problem, 25)
+    minimal = prune(problem, start)
+    point = problem.architecture.lift(problem, minimal.values)
+    rays, owner = blocks.as_rays(point)
+    assert rays.value == pytest.approx(point.value, rel=1e-12)
+    assert 0 < len(owner) == len(minimal.values["output"]) or bias == "free"
+    features = blocks.features(rays)
+    assert features.shape[1] == np.linalg.matrix_rank(features) <= 18
+    before = problem.architecture.lift(problem, start)
+    assert float(problem.objective(minimal)) <= before.value * (1 + 1e-10)
+    fits = [one.program.fit(one.theta, one.constant) for one in (before, point)]
+    np.testing.assert_allclose(fits[0], fits[1], atol=1e-9)
+
+
+def test_pruning_an_optimum_of_several_outputs_keeps_it():
+    problem = of_outputs(GatedReLU(outputs="nuclear"), n=6, d=2)
+    solution = solve(problem, tolerance=1e-9)
+    minimal = prune(problem, solution.network())
+    assert float(problem.objective(minimal)) == pytest.approx(solution.objective, rel=1e-8)
+    assert len(minimal.values["output"]) <= len(solution.network().values["output"])
+    nothing = {k: v[:0] for k, v in random_network(problem, 1).items()}
+    assert len(prune(problem, nothing).values["output"]) == 0

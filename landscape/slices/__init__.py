@@ -3,7 +3,7 @@
 What is plotted is what was trained, weight decay included; what was given is evaluated exactly.
 """
 
-from landscape.slices.directions import KINDS, balanced, directions
+from landscape.slices.directions import KINDS, balanced, directions, side_by_side
 from landscape.slices.planes import Slice, around, evaluate, through
 from landscape.slices.segments import Extrema, curve_extrema, segment_extrema
 from landscape.slices.trajectories import Trajectory, trajectory
@@ -23,6 +23,7 @@ __all__ = [
     "directions",
     "evaluate",
     "segment_extrema",
+    "side_by_side",
     "through",
     "trajectory",
 ]

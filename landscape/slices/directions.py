@@ -16,7 +16,7 @@ import torch
 
 from landscape.architectures import TwoLayer
 from landscape.errors import BadInput, unknown, whole
-from landscape.network import read
+from landscape.network import read, shapes
 from landscape.training.runs import padded
 
 if TYPE_CHECKING:
@@ -131,13 +131,42 @@ def aligned(problem: Problem, networks: Sequence[torch.nn.Module | Parameters]) 
     """
     own = [{k: v[None] for k, v in read(problem, one).items()} for one in networks]
     joined = padded(own)
-    for name in problem.architecture.fixed:
+    for name in [k for k in problem.architecture.fixed if k in joined]:  # not all have gates
         if not bool((joined[name] == joined[name][:1]).all()):
             raise BadInput(
                 f"networks differ in {name}, which is not trained: slices need networks that "
-                f"share their {name}s, in one order."
+                f"share their {name}s, in one order; `side_by_side` gives them all of them."
             )
     return [{k: v[i] for k, v in joined.items()} for i in range(len(own))]
+
+
+def side_by_side(
+    problem: Problem, networks: Sequence[torch.nn.Module | Parameters]
+) -> list[Parameters]:
+    """Return networks that share their fixed parameters: where these differ, each has them all.
+
+    Neurons of the others (their gates, with weights of zero) stand beside a network's own, so
+    outputs and penalty stay.  Networks that share their fixed parameters come back as they are.
+
+    Args:
+        problem: gives the architecture.
+        networks: of any widths.
+    """
+    own = [read(problem, one) for one in networks]
+    fixed = [name for name in problem.architecture.fixed if name in own[0]]
+    if all(torch.equal(one[name], own[0][name]) for one in own for name in fixed):
+        return own
+    neurons = {k for k, shape in shapes(problem).items() if None in shape[:1]}
+    found = []
+    for place, one in enumerate(own):
+        wide = dict(one)
+        for name in neurons:
+            parts = [other[name] for other in own]
+            if name not in fixed:
+                parts = [p if k == place else torch.zeros_like(p) for k, p in enumerate(parts)]
+            wide[name] = torch.cat(parts)
+        found.append(wide)
+    return found
 
 
 def trained(problem: Problem, parameters: Parameters) -> list[str]:

@@ -5,6 +5,10 @@ With features :math:`F_g = A_g θ_g` of the blocks in use, a null direction :mat
 :math:`(1 − tκ_g) θ_g`, which stays in its cone; the penalty is linear in t.  Along the sign of κ
 that does not raise it one block after another vanishes, until features are independent: at most as
 many blocks as samples are left (Wang, Lacotte & Pilanci, ICLR 2022; Mishkin & Pilanci, ICML 2023).
+
+With c outputs a block is a matrix, a sum of parts of rank one whose gauges add up: its singular
+parts under the nuclear norm, its columns where outputs are apart.  Each part is a ray (`as_rays`),
+and at most nc of them are left.
 """
 
 from __future__ import annotations
@@ -17,16 +21,20 @@ import numpy as np
 
 from landscape.architectures.base import ConvexPoint
 from landscape.errors import BadInput
+from landscape.gauges import Nuclear, PerClass
 from landscape.network import Network, read
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from landscape.architectures.base import Floats, Parameters
     from landscape.problem import Problem
 
 NULL = 1e-10
 """Singular values up to this, relative to the largest, make a null direction of the features."""
+NOISE = 16 * float(np.finfo(np.float64).eps)
+"""Singular values up to this times max(p, c), relative to a block's largest, are rounding."""
 DUST = 1e-12
 """Shares of a block up to this are rounding."""
 BALANCED = 1e-9
@@ -59,14 +67,52 @@ def scaled(point: ConvexPoint, shares: Floats, constant: Floats) -> ConvexPoint:
     return replace(point, program=point.program.take(used), theta=theta, constant=constant)
 
 
+def as_rays(point: ConvexPoint) -> tuple[ConvexPoint, NDArray[np.int64]]:
+    """Return the point with matrix blocks (p, c) split into parts of rank one, each a block.
+
+    Fit and objective stay; blocks (p,) are rays already.
+
+    Returns:
+        The point of the rays, and the block that each is a part of.
+
+    Raises:
+        BadInput: for a gauge of matrices whose parts are not known.
+    """
+    if point.theta.ndim == 2:
+        return point, np.arange(len(point.theta))
+    if isinstance(point.program.gauge, Nuclear):
+        left, sizes, right = np.linalg.svd(point.theta, full_matrices=False)
+        noise = NOISE * max(point.theta.shape[1:]) * sizes.max(axis=1, initial=0.0)
+        block, part = np.nonzero(sizes > noise[:, None])
+        columns = left[block, :, part] * sizes[block, part, None]
+        theta = columns[:, :, None] * right[block, part][:, None, :]
+    elif isinstance(point.program.gauge, PerClass):
+        block, part = np.nonzero(np.linalg.norm(point.theta, axis=1))
+        unit = np.eye(point.theta.shape[2])[part]
+        theta = point.theta[block, :, part][:, :, None] * unit[:, None, :]
+    else:
+        raise BadInput("prune: the program has several outputs, whose blocks are no rays.")
+    return replace(point, program=point.program.take(block), theta=theta), block
+
+
+def features(point: ConvexPoint) -> Floats:
+    """Return what every block adds to the fit, shape (n, G), or (nc, G) with c outputs."""
+    F = point.features
+    if point.theta.ndim == 2:
+        return F
+    G, c = len(point.theta), point.theta.shape[2]
+    return np.moveaxis(F.reshape(len(F), G, c), 1, 2).reshape(point.program.y.size, G)
+
+
 def reductions(point: ConvexPoint) -> Iterator[tuple[Floats, Floats]]:
     """Yield shares (G,) of the blocks and the free part (q,), a block fewer in use each time.
 
-    The fit stays and the penalty never rises; the last ones have independent features.
+    The fit stays and the penalty never rises; the last ones have independent features.  Matrix
+    blocks must be of rank one (`as_rays`).
     """
-    if point.theta.ndim > 2:
-        raise BadInput("prune: the program has several outputs, whose blocks are no rays.")
-    F, free = point.features, point.program.free
+    F, free = features(point), point.program.free
+    if point.theta.ndim > 2:  # a free direction serves every output
+        free = np.asarray(np.kron(free, np.eye(point.theta.shape[2])), dtype=np.float64)
     sizes = point.program.gauge.value(point.theta)
     shares, constant = np.ones(len(sizes)), np.array(point.constant, dtype=np.float64)
     lengths = np.linalg.norm(F, axis=0)
@@ -86,7 +132,7 @@ def reductions(point: ConvexPoint) -> Iterator[tuple[Floats, Floats]]:
         left = np.maximum(1.0 - kappa / top, 0.0)
         left[left <= DUST] = 0.0
         shares[used] *= left
-        constant = constant - shift / top
+        constant = constant - shift.reshape(constant.shape) / top
         yield shares.copy(), constant
 
 
@@ -106,5 +152,13 @@ def pruned(problem: Problem, network: torch.nn.Module | Parameters) -> Network:
     """Return the network of a point with independent features, its objective not higher."""
     architecture = problem.architecture
     point = architecture.lift(problem, read(problem, network))
-    shares, constant = [(np.ones(len(point.theta)), point.constant), *reductions(point)][-1]
-    return Network(architecture, architecture.lower(scaled(point, shares, constant)))
+    if not len(point.theta) and point.theta.ndim > 2:  # no neuron is there to go
+        return Network(architecture, read(problem, network))
+    rays, block = as_rays(point)
+    shares, constant = [(np.ones(len(rays.theta)), point.constant), *reductions(rays)][-1]
+    if point.theta.ndim == 2:
+        return Network(architecture, architecture.lower(scaled(point, shares, constant)))
+    theta = np.zeros_like(point.theta)  # parts of one block are one again
+    np.add.at(theta, block, shares[:, None, None] * rays.theta)
+    less = replace(point, theta=theta, constant=constant)
+    return Network(architecture, architecture.lower(less))

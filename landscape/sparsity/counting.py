@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from landscape.errors import BadInput
-from landscape.network import Network, read, several
+from landscape.network import Network, read, several, shapes
+from landscape.sparsity import blocks
 from landscape.sparsity.pruning import check
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def active_neurons(
 
 def _counts_of_features(problem: Problem, network: Parameters, levels: Floats) -> NDArray[np.int64]:
     """Return counts (tolerances,) of the blocks of a network's convex point."""
-    point = problem.architecture.lift(problem, network)
-    F, sizes = point.features.T, point.program.gauge.value(point.theta)
+    point = blocks.as_rays(problem.architecture.lift(problem, network))[0]
+    F, sizes = blocks.features(point).T, point.program.gauge.value(point.theta)
     lengths = np.linalg.norm(F, axis=1, keepdims=True)
     units = F / np.where(lengths > 0, lengths, 1.0)
     return _distinct(units[None], np.ones((1, len(F))), sizes[None], levels)[:, 0]
@@ -110,7 +111,8 @@ def _listed(problem: Problem, networks: object) -> tuple[list[Parameters], tuple
         whole = cast("Parameters", networks if isinstance(networks, Mapping) else values)
         if "output" not in whole or not isinstance(whole["output"], torch.Tensor):
             raise BadInput(f"networks has the parameters {sorted(whole)}: 'output' is missing.")
-        lead = tuple(whole["output"].shape[:-1])
+        own = len(shapes(problem)["output"])  # axes of one network: units may have several outputs
+        lead = tuple(whole["output"].shape[: max(whole["output"].ndim - own, 0)])
         each = [{k: v[at] for k, v in whole.items()} for at in np.ndindex(lead)]
     else:
         each, alone = several(cast("torch.nn.Module", networks))

@@ -156,16 +156,17 @@ def error(problem: Problem, network: Network, X: Floats, y: Floats) -> float:
     """Return the error rate for training labels ±1, else the squared error over that of the mean.
 
     Args:
-        problem: its targets say which of the two, and give the mean.
+        problem: its targets say which of the two, and give the mean of every output.
         network: what is judged.
         X: inputs, shape (N, d).
-        y: targets, shape (N,).
+        y: targets, shape (N,), or with c outputs (N, c) or a sample's side by side (Nc,).
     """
     with torch.no_grad():
         outputs = network(X).numpy()
-    if np.isin(problem.y, (-1.0, 1.0)).all():
+    own, outputs, y = (v.reshape(-1, problem.outputs) for v in (problem.y, outputs, np.asarray(y)))
+    if np.isin(own, (-1.0, 1.0)).all():
         return float((outputs * y <= 0).mean())
-    return float(((outputs - y) ** 2).sum() / ((y - problem.y.mean()) ** 2).sum())
+    return float(((outputs - y) ** 2).sum() / ((y - own.mean(axis=0)) ** 2).sum())
 
 
 def _count(network: Network) -> int:
