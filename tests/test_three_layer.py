@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
 import pytest
 import torch
 
-from landscape import certify, dictionary, solve, train
-from landscape.architectures import ParallelDeep, ParallelThreeLayer, TwoLayer
+from landscape import certify, dictionary, nonnegative, solve, train
+from landscape.architectures import ParallelDeep, ParallelThreeLayer, StandardDeep, TwoLayer
 from landscape.arrangements import TooManyPatterns
 from landscape.arrangements.trees import Tree
-from landscape.bounds import SEARCH
+from landscape.bounds import EXACT, SEARCH, beta_max
 from landscape.errors import BadInput
 from landscape.pricing import largest_price, prices
+from landscape.pricing.layered import Rays, layered_supremum
 from landscape.pricing.trees import TreeOracle, climbed
 from landscape.problem import Problem
 from landscape.solvers import reference
@@ -218,3 +220,94 @@ def test_what_has_no_program_is_refused_with_the_reason():
         ParallelThreeLayer(depth=4)
     with pytest.raises(TooManyPatterns):
         Tree(3, 2).every(np.random.default_rng(0).standard_normal((40, 3)), 1000)
+
+
+def antipodal():
+    """Samples of which three have antipodes with the same targets."""
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    X, y = np.vstack([X, -X[:3]]), np.r_[y, y[:3]]
+    problem = Problem(X, y, 1.0, architecture=ParallelThreeLayer())
+    return problem.replace(beta=0.05 * beta_max(problem, limit=20_000))
+
+
+def test_antipodal_rows_are_priced_exactly():
+    """Cones with rows that are each other's negatives are where `scipy.optimize.nnls` errs."""
+    solution = solve(antipodal(), limit=20_000, tolerance=1e-8)
+    assert solution.certificate.relative_gap <= 1e-8
+    assert solution.certificate.scope == EXACT
+    assert len(solution.history) < 10
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(4), np.full(4, 3.0), -np.ones(4), RuntimeError()])
+def test_wrong_least_squares_are_found_out(wrong, monkeypatch):
+    """Repeated and antipodal columns: whatever comes back, the residual is the least."""
+    A = np.array([[1.0, -1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 2.0], [1.0, -1.0, 1.0, 1.0]])
+    b = np.array([1.0, -1.0, 2.0])
+    expected = nonnegative.least_squares(A, b)
+
+    def nnls(A, b):
+        if isinstance(wrong, Exception):
+            raise wrong
+        return wrong, 0.0
+
+    monkeypatch.setattr(nonnegative, "nnls", nnls)
+    x, rest = nonnegative.least_squares(A, b)
+    assert (x >= 0).all()
+    assert rest == pytest.approx(np.linalg.norm(A @ x - b), rel=1e-14)
+    assert rest == pytest.approx(sqrt(1.5), rel=1e-14)
+    assert rest == pytest.approx(expected[1], rel=1e-14)
+
+
+def test_least_squares_without_columns():
+    assert nonnegative.least_squares(np.zeros((2, 0)), np.array([3.0, 4.0]))[1] == 5.0
+
+
+def test_a_price_is_exact_only_where_a_unit_attains_it(monkeypatch):
+    """Multipliers that are not the best make a bound too large, and no unit prices as high."""
+    problem = antipodal()
+    nu = np.random.default_rng(0).standard_normal(len(problem.y))
+    right = problem.architecture.oracle(problem, 20_000)(nu)
+    assert right.exact
+    monkeypatch.setattr("landscape.pricing.groups.least_squares", lambda A, b: (0 * A[0], 0.0))
+    wrong = problem.architecture.oracle(problem, 20_000)(nu)
+    assert wrong.bound > right.bound * 1.01
+    assert not wrong.exact
+
+
+def test_generation_ends_where_pricing_offers_nothing_new(monkeypatch):
+    problem = one_sample(KINDS[0])
+    price = TreeOracle.__call__
+
+    def repeating(self, nu, target=0.0):
+        found = price(self, nu)
+        return replace(found, bound=3.0 * found.bound, exact=False)
+
+    monkeypatch.setattr(TreeOracle, "__call__", repeating)
+    solution = solve(problem, throw=False)
+    assert len(solution.history) < 10
+    assert solution.certificate.relative_gap > 0.1
+    assert solution.certificate.relative_gap == pytest.approx(
+        1 - solution.certificate.dual / solution.objective
+    )
+
+
+@pytest.mark.parametrize("architecture", [*THREE, KINDS[3]], ids=[*LABELS[:2], LABELS[3]])
+@pytest.mark.parametrize("limit", [20_000, 10])
+def test_without_inputs_the_zero_network_is_the_best(architecture, limit):
+    y = np.array([1.0, -2.0, 0.5])
+    problem = Problem(np.zeros((3, 2)), y, 0.1, architecture=architecture)
+    solution = solve(problem, limit=limit)
+    assert solution.active == 0
+    assert solution.objective == pytest.approx(0.5 * y @ y, rel=1e-14)
+    assert solution.certificate.relative_gap <= 1e-12
+    assert beta_max(problem, limit=limit) == 0.0
+
+
+def test_without_inputs_deep_networks_put_out_nothing():
+    y = np.array([1.0, -2.0, 0.5])
+    assert layered_supremum(Rays(np.zeros((3, 2))), y, 1000).bound == 0.0
+    problem = Problem(np.zeros((3, 2)), y, 0.1, architecture=StandardDeep(4, regulariser="power"))
+    solution = solve(problem, start=train(problem, 4, range(2), steps=30))
+    assert solution.objective == pytest.approx(0.5 * y @ y, rel=1e-14)
+    assert solution.certificate.relative_gap <= 1e-12

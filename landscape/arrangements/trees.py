@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import nnls
 
 from landscape import arrangements
 from landscape.arrangements.cells import EPSILON
+from landscape.nonnegative import least_squares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -159,7 +159,8 @@ class Tree:
             cells = cells or list(_leaves(X))
             cells = list(self._composed(X, cells, top=level == 0))
             count = len(cells)
-        masks = np.array([cell.masks for cell in cells]).reshape(len(cells), -1, len(X))
+        masks = np.array([cell.masks for cell in cells])
+        masks = masks.astype(bool).reshape(len(cells), sum(self.widths), len(X))
         return masks, np.array([cell.signs for cell in cells]).reshape(len(cells), self.edges)
 
     def _composed(self, X: Floats, cells: Sequence[_Cell], top: bool) -> Iterator[_Cell]:
@@ -221,7 +222,8 @@ def _walls(rows: Floats) -> Floats:
     kept = list(range(len(rows)))
     for row in range(len(rows)):
         others = [k for k in kept if k != row]
-        if others and nnls(rows[others].T, rows[row])[1] <= 1e-12 * np.linalg.norm(rows[row]):
+        rest = least_squares(rows[others].T, rows[row])[1]
+        if rest <= 1e-12 * np.linalg.norm(rows[row]):
             kept = others
     return rows[kept]
 
@@ -277,7 +279,7 @@ def _open(walls: Floats) -> bool:
     unit = walls / np.linalg.norm(walls, axis=1, keepdims=True)
     goal = np.zeros(walls.shape[1] + 1)
     goal[-1] = 1.0
-    return nnls(np.vstack([unit.T, np.ones(len(unit))]), goal)[1] > THIN
+    return least_squares(np.vstack([unit.T, np.ones(len(unit))]), goal)[1] > THIN
 
 
 def _summed(values: Floats, signs: Floats, m: int) -> Floats:

@@ -15,11 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linprog, nnls
+from scipy.optimize import linprog
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from landscape.errors import BadInput
+from landscape.nonnegative import least_squares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -231,7 +232,7 @@ class Polytope:
         upper = min(self.rank, K)
         if solved.x is not None:  # whatever HiGHS tolerated: the columns chosen must carry b
             chosen = solved.x[K:] > 0.5
-            part, rest = nnls(rows[:, chosen], r)
+            part, rest = least_squares(rows[:, chosen], r)
             upper = min(upper, int((part > 0).sum())) if rest <= ZERO else upper
         upper = min([upper, *(int(s.sum()) for s in self.supports)])
         return min(lower, upper), upper

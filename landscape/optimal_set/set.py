@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from scipy.linalg import null_space
-from scipy.optimize import nnls
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import shortest_path
 
@@ -17,6 +16,7 @@ from landscape.architectures.base import ConvexPoint
 from landscape.bounds import residual
 from landscape.errors import BadInput, NotConverged
 from landscape.network import Network
+from landscape.nonnegative import least_squares
 from landscape.optimal_set.directions import NEAR
 from landscape.optimal_set.finding import is_lasso, optimal_directions
 from landscape.optimal_set.functions import vanish
@@ -116,7 +116,7 @@ class OptimalSet:
         self._means = self.features.mean(axis=0) * self._ramps
         self.offset = float(fit.mean()) * self._ramps
         varying, aim = self.features - self._means, fit - self.offset
-        c, rest = nnls(varying, aim) if len(self.signs) else (np.zeros(0), np.linalg.norm(aim))
+        c, rest = least_squares(varying, aim)
         if rest > CARRIED * float(np.linalg.norm(fit)):
             raise NotConverged(
                 f"The {len(self.signs)} directions of price β leave {rest:.1e} of the fit: the "

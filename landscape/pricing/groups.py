@@ -14,9 +14,10 @@ import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import brentq, nnls
+from scipy.optimize import brentq
 
 from landscape.dense import Parts
+from landscape.nonnegative import least_squares
 from landscape.pricing.balance import EPSILON
 
 if TYPE_CHECKING:
@@ -116,9 +117,4 @@ def _projected(gauge: object, rows: Floats, xi: Floats) -> tuple[Floats, Floats]
 
 def _least_squares(rows: Floats, xi: Floats, weights: Floats) -> Floats:
     """Return the λ ≥ 0 that minimises ‖weights ∘ (ξ + rowsᵀλ)‖."""
-    if not len(rows):
-        return np.zeros(0)
-    try:
-        return nnls((rows * weights).T, -xi * weights)[0]
-    except RuntimeError:  # its iteration limit: λ = 0 is still a valid bound
-        return np.zeros(len(rows))
+    return least_squares((rows * weights).T, -xi * weights)[0]

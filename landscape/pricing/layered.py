@@ -84,9 +84,10 @@ class Rays:
         unit = design / np.where(self.sizes > 0, self.sizes, 1.0)[:, None]
         self.n, self.p = design.shape
         self.ray, first = _joined(unit, self.sizes > 0)
+        first = first if len(first) else self.ray[:1]  # no sample but zeros: a ray of none
         self.rows = unit[first]  # (g, p)
-        self.apart = np.linalg.norm(unit - self.rows[self.ray], axis=1) if len(first) else 0.0
-        self.rank = int(np.linalg.matrix_rank(self.rows)) if len(first) else 0
+        self.apart = np.linalg.norm(unit - self.rows[self.ray], axis=1)
+        self.rank = int(np.linalg.matrix_rank(self.rows))
         self.outputs = np.zeros((0, len(first)))
         self.directions = np.zeros((0, self.p))
 
@@ -121,7 +122,7 @@ class Rays:
             pull -= (pull * u).sum(axis=1, keepdims=True) * u
             length = 0.5 * 0.004 ** (step / STEPS)
             u = u + length * pull / np.maximum(np.linalg.norm(pull, axis=1, keepdims=True), 1e-300)
-            u /= np.linalg.norm(u, axis=1, keepdims=True)
+            u /= np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-300)
         order = np.argsort(-best, kind="stable")
         self.remember(top[order[:ADDED]])
         return max(float(best[order[0]]), 0.0)

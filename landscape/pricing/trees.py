@@ -47,6 +47,10 @@ POLISHED = 24
 HOPS = 30
 STEP = 1e-6
 """Relative length of the step that leads out of a group."""
+EXACT = 1e-9
+"""A bound counts as attained up to this, relatively."""
+SHARPENED = 200
+"""Groups of which one pricing asks what their best units attain at most."""
 
 
 class TreeOracle:
@@ -98,14 +102,45 @@ class TreeOracle:
 
     def _listed(self, every: GroupProgram, nu: Floats, target: float) -> Priced:
         """Price every group at both signs."""
+        if not every.atoms.size:  # no sample but zeros: units put out nothing
+            return Priced(0.0, True, self._nothing, 0)
         both = np.stack([prices(every, side * nu, settled=target) for side in (1.0, -1.0)])
+        attained = self._settled(every, nu, both)
         best = [np.argsort(-side, kind="stable")[:MOST] for side in both]
         best = [b[side[b] > target] for b, side in zip(best, both, strict=True)]
         chosen = dictionary.take(every.units, np.concatenate(best))
         chosen["outputs"] = np.repeat([1.0, -1.0], [len(b) for b in best])
-        # Shares of three parts or more are not always the best: then it is a bound only.
-        sharp = self._gauge.count <= 2
+        sharp = bool(both.max() <= attained * (1.0 + EXACT))
         return Priced(float(both.max()), sharp, chosen, 2 * every.atoms.size)
+
+    def _settled(self, every: GroupProgram, nu: Floats, both: Floats) -> float:
+        """Return the largest price that a unit at hand attains, and sharpen what is above it.
+
+        Args:
+            every: all groups.
+            nu: dual point, shape (n,).
+            both: bounds of their prices at both signs, shape (2, G); the highest become sharp,
+                until one is attained or `SHARPENED` were looked at.
+        """
+        attained = 0.0
+        for at in np.argsort(-both, axis=None, kind="stable")[:SHARPENED]:
+            side, g = np.unravel_index(at, both.shape)
+            if both[side, g] <= attained * (1.0 + EXACT):
+                break
+            pull = nu if side == 0 else -nu
+            own = prices(every.take(np.array([g])), pull)[0]
+            both[side, g] = min(both[side, g], own)
+            attained = max(attained, self._attained(every, int(g), pull))
+        return attained
+
+    def _attained(self, every: GroupProgram, g: int, pull: Floats) -> float:
+        """Return what the best unit of a group really prices, its γ being one."""
+        assert every.cones is not None
+        xi = every.atoms.matrix(g).T @ pull
+        theta, _ = maximiser(self._gauge, every.cones.rows(g), xi)
+        signs = np.asarray(every.units["signs"])[[g]]
+        masks = self.tree.masks(self.design, theta.reshape(1, self.tree.leaves, -1), signs)
+        return float(pull @ self.tree.maps(self.design, masks, signs)[0][0] @ theta)
 
     def _bound(self, nu: Floats) -> float:
         """Return an upper bound of all prices."""

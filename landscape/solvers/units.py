@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 VERSION = 2
 NEAR = 0.8
 """Units that carry nothing stay while they price above this share of β."""
+STALE = 3
+"""So many rounds with no better value or bound and no unit that was not there before end it."""
+MOVED = 1e-12
+"""Values and bounds that differ by less, relatively, did not move."""
 
 
 def generate(
@@ -45,7 +49,11 @@ def generate(
     best: tuple[Optimum, Program] | None = None
     bound: Bound | None = None
     warm: tuple[Floats, Floats] | None = None
+    known: set[bytes] = set()
+    stale = 0
     for _ in range(rounds):
+        known.update(_names(units))
+        before = (best[0].value, bound.value) if best and bound else None
         program = problem.architecture.program(problem, units)
         optimum = minimise(program, tolerance / 10, throw=False, start=warm)
         if best is None or optimum.value <= best[0].value:
@@ -67,15 +75,22 @@ def generate(
         )
         gap = best[0].value - bound.value
         new = dictionary.count(priced.units)
+        moved = (
+            before is None
+            or best[0].value < before[0] - MOVED * abs(before[0])
+            or bound.value > before[1] + MOVED * abs(before[1])
+        )
+        stale = 0 if moved or not known.issuperset(_names(priced.units)) else stale + 1
         if (
             gap <= tolerance / 4 * abs(best[0].value)
             or found.ratio <= 1 + tolerance / 10
             or not new
+            or stale >= STALE
         ):
             break
         sizes = program.gauge.value(optimum.theta)
         # What carries nothing and prices low goes, but only after progress: it could cycle.
-        fell = len(history) < 2 or optimum.value < history[-2]["value"] * (1 - 1e-12)
+        fell = len(history) < 2 or optimum.value < history[-2]["value"] * (1 - MOVED)
         # Without its cone a block prices too high to tell.
         cones = program.cones is not None
         prices = 0.0 if cones else program.gauge.polar(program.atoms.adjoint(optimum.nu))
@@ -94,3 +109,9 @@ def generate(
     if not np.isfinite(bound.ratio):  # the rounds ran out before a bound was asked for
         bound = max(bound, source.priced(best[0].nu)[0], key=lambda one: one.value)
     return replace(best[0], history=tuple(history)), best[1], bound, tuple(history)
+
+
+def _names(units: Units) -> list[bytes]:
+    """Return bytes that tell units from each other."""
+    parts = [np.ascontiguousarray(value) for value in units.values()]
+    return [b"".join(part[k].tobytes() for part in parts) for k in range(dictionary.count(units))]
