@@ -63,6 +63,12 @@ def lacking(cfg: Any) -> str:
     """Return why a cell does not apply to its architecture, or nothing."""
     if lacking := sweep.featured(cfg, "a program over one network's features joins no two"):
         return lacking
+    own = sweep.architecture(cfg)
+    if own.drawn_outputs > 1 and not own.flat_outputs:
+        return (
+            "heights along paths are bounded for outputs in one row; "
+            f"{own.label} keeps a matrix of them."
+        )
     if cfg.kind != "optima":
         return ""
     return sweep.plain_only(

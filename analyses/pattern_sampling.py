@@ -173,14 +173,19 @@ def _generated(problem: Problem, cfg: Any) -> Any:
     """Best value so far against the patterns generated so far, one path a seed.
 
     A round's program holds what the round before kept, at least its active blocks, and what is
-    new: the count is from above.
+    new: the count is from above.  Where all patterns are listed, rounds count patterns and do not
+    say what they keep; then their sum, at most all patterns, is the count.
     """
+    every = arrangements.count(len(problem.design), int(np.linalg.matrix_rank(problem.design)))
     paths = []
     solutions = [_optimum(problem, cfg, seed) for seed in range(cfg.seeds)]
     for one in solutions:
-        blocks = np.array([entry["blocks"] for entry in one.history])
-        kept = np.array([0, *(entry["active"] for entry in one.history)])[:-1]
-        total = np.cumsum(np.maximum(blocks - kept, 0))
+        if "blocks" in one.history[0]:
+            blocks = np.array([entry["blocks"] for entry in one.history])
+            kept = np.array([0, *(entry["active"] for entry in one.history)])[:-1]
+            total = np.cumsum(np.maximum(blocks - kept, 0))
+        else:
+            total = np.cumsum([entry["patterns"] for entry in one.history]).clip(max=every)
         values = np.minimum.accumulate([entry["value"] for entry in one.history])
         values[-1] = min(values[-1], one.objective)
         paths.append((total, values))

@@ -56,3 +56,37 @@ def test_no_file_depends_on_anything_outside():
             if file.suffix in (".py", ".yaml"):
                 assert "torch." + "load(" not in file.read_text(encoding="utf-8")
                 assert "allow_pickle=" + "True" not in file.read_text(encoding="utf-8")
+
+
+def test_random_units_are_those_of_the_program_where_networks_mix_them():
+    """A circular unit holds all frequencies: they are drawn without those of a network."""
+    from analyses.pattern_sampling import _first, _part, _size
+    from landscape import Problem, solve
+    from landscape.architectures import Circular
+
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((6, 8)), rng.standard_normal(6)
+    problem = Problem(X, y, 0.3, architecture=Circular())
+    drawn = [_first(problem, 20, seed, "gaussian") for seed in range(2)]
+    assert all(sorted(one["frequency"]) == list(range(5)) for one in drawn)
+    assert list(drawn[0]["frequency"]) != list(drawn[1]["frequency"])
+    found = [solve(problem, _part(drawn[0], count)).objective for count in (1, 3, 5)]
+    assert _size(_part(drawn[0], 3)) == 3 and found[0] >= found[1] >= found[2]
+    assert found[2] == pytest.approx(solve(problem).objective, rel=1e-6)
+
+
+def test_generated_patterns_are_counted_where_all_are_listed():
+    """The rounds of that search count patterns, of which there are no more than all."""
+    from types import SimpleNamespace
+
+    from analyses.pattern_sampling import _generated
+    from landscape import Problem, arrangements
+    from landscape.architectures import GatedReLU
+
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((6, 2)), rng.standard_normal((6, 2))
+    problem = Problem(X, Y, 0.3, architecture=GatedReLU(outputs="per_class"))
+    solver = SimpleNamespace(rank=2, cones=10**6, tolerance=1e-6)
+    counts, values, _ = _generated(problem, SimpleNamespace(seeds=1, solver=solver))
+    assert counts.shape == values.shape
+    assert 0 < counts.max() <= arrangements.count(6, 2) and (np.diff(counts[:, 0]) >= 0).all()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import kgon, planted
 
-from landscape import data, prune, solve, train
+from landscape import connect, data, prune, solve, train
 from landscape.architectures import Attention, Circular, GatedReLU, TwoLayer, VectorReLU
 from landscape.errors import BadInput
 from landscape.network import Network
@@ -286,5 +286,7 @@ def test_pruning_an_optimum_of_several_outputs_keeps_it():
     minimal = prune(problem, solution.network())
     assert float(problem.objective(minimal)) == pytest.approx(solution.objective, rel=1e-8)
     assert len(minimal.values["output"]) <= len(solution.network().values["output"])
+    with pytest.raises(BadInput, match="outputs in one row"):
+        connect(problem, minimal, solution.network())
     nothing = {k: v[:0] for k, v in random_network(problem, 1).items()}
     assert len(prune(problem, nothing).values["output"]) == 0

@@ -45,11 +45,17 @@ def balanced_point(problem: Problem, network: torch.nn.Module | Parameters) -> C
     """Return the convex point of a network that is the network of its point.
 
     Raises:
-        BadInput: if lifting and lowering lowers the objective: such a network is no point of the
-            convex program until it is balanced.
+        BadInput: for blocks that are matrices (their outputs are no vector, which paths need), and
+            if lifting and lowering lowers the objective: such a network is no point of the convex
+            program until it is balanced.
     """
     parameters = read(problem, network)
     point = problem.architecture.lift(problem, parameters)
+    if point.theta.ndim > 2:
+        raise BadInput(
+            "connect: heights of a path are bounded for outputs in one row; architecture "
+            f"{problem.architecture.label} keeps a matrix of them (n, c)."
+        )
     before = float(problem.objective(parameters))
     if before - point.value > BALANCED * abs(before):
         raise BadInput(
@@ -107,8 +113,8 @@ def features(point: ConvexPoint) -> Floats:
 def reductions(point: ConvexPoint) -> Iterator[tuple[Floats, Floats]]:
     """Yield shares (G,) of the blocks and the free part (q,), a block fewer in use each time.
 
-    The fit stays and the penalty never rises; the last ones have independent features.  Matrix
-    blocks must be of rank one (`as_rays`).
+    The fit stays and the penalty never rises; the last ones have independent features.  A matrix
+    block goes or stays as a whole (of `as_rays` its parts do).
     """
     F, free = features(point), point.program.free
     if point.theta.ndim > 2:  # a free direction serves every output
