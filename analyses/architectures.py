@@ -63,8 +63,9 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     sample, problem = sweep.problem(cfg)
     checked, passed = _instances(problem, cfg)
     found = {name: np.array([getattr(one, name) for one in checked]) for name in _NUMBERS}
-    exact = np.array([one.scope == EXACT and one.gap <= SAME for one in checked], dtype=bool)
-    worst = {name: _worst(name, found, exact) for name in CHECKS}
+    claimed = np.array([one.scope == EXACT for one in checked], dtype=bool)
+    exact = claimed & np.array([one.gap <= SAME for one in checked], dtype=bool)
+    worst = {name: _worst(name, found, claimed) for name in CHECKS}
     began = time.perf_counter()
     runs = train(
         problem, cfg.width, range(cfg.seeds), "adam", cfg.steps, learning_rate=0.01, throw=False
@@ -146,11 +147,11 @@ def _interesting(solution: Solution) -> bool:
     return solution.active >= FEWEST and bool(both)
 
 
-def _worst(name: str, found: dict[str, np.ndarray], exact: np.ndarray) -> float:
+def _worst(name: str, found: dict[str, np.ndarray], claimed: np.ndarray) -> float:
     """Return the largest relative difference of one check over the instances."""
     values = found[name]
     if name == "attained":  # says something of exact prices only, and nothing of listed ones
-        values = np.where(exact & (values > 0), values - 1, 0.0)
+        values = np.where(claimed & (values > 0), values - 1, 0.0)
     if name == "adversary":
         values = values - 1
     return float(max(0.0, values.max(initial=0.0)))

@@ -169,6 +169,7 @@ class AllPatterns:
         """Return what an oracle found, its relaxed bound replaced by that of all neurons.
 
         Only where its units are neurons, and no unit of its own prices above the target any more.
+        The bound stays a relaxed one: the dictionary need not have a neuron that attains it.
         """
         architecture, design = self.problem.architecture, self.problem.design
         more = target > 0.0 and dictionary.count(found.units) > 0
@@ -181,7 +182,7 @@ class AllPatterns:
         every = supremum(design, nu, free_bias=free, target=target, tolerance=SHARP, nodes=nodes)
         if every.bound >= found.bound:
             return found
-        return replace(found, bound=every.bound, exact=every.exact)
+        return replace(found, bound=every.bound)
 
     def _add(self, nu: Floats, price: float) -> None:
         """Add a dual point to the envelope, and first that of the zero network."""

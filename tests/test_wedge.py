@@ -11,7 +11,7 @@ import torch
 from landscape import Problem, arrangements, certify, data, solve, train
 from landscape.architectures import TwoLayer, Wedge
 from landscape.arrangements import wedges
-from landscape.bounds import EXACT, AllPatterns, beta_max
+from landscape.bounds import EXACT, RELAXED, AllPatterns, beta_max
 from landscape.errors import BadInput, NotConverged
 from landscape.solvers import reference
 
@@ -171,7 +171,7 @@ def test_bounds_of_l2_hold_over_all_neurons():
             nu = weights(rng, problem)
             bound, top = every(nu), np.abs(nu @ random).max()
             assert top <= bound.ratio <= rough(nu).bound * (1 + 1e-12)
-            assert bound.scope == EXACT
+            assert bound.scope == RELAXED  # of all neurons; the dictionary lacks some
             assert bound.ratio <= top * 1.02
 
 

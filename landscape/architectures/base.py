@@ -68,6 +68,8 @@ class Architecture(ABC):
     name: ClassVar[str]
     fixed: ClassVar[tuple[str, ...]] = ()
     """Names of parameters that are part of the network but not trained (gates)."""
+    shared: ClassVar[tuple[str, ...]] = ()
+    """Names of arrays that all units share: their first axis is not that of the units."""
     one_sign: ClassVar[bool] = False
     """Whether signs of output weights say nothing: there is but one, or hidden weights take it."""
     inputs: ClassVar[int | None] = None

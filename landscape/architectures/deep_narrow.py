@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 import torch
 
-from landscape.architectures.parallel import Parallel, constants, distinct
+from landscape.architectures.parallel import Parallel, constants, distinct, faster
 from landscape.architectures.rows import check_bias_column, seeded_normal
 from landscape.arrangements import mirrors
 from landscape.arrangements.lines import Line, peaks, steepest
@@ -46,7 +46,7 @@ from landscape.errors import BadInput, unknown, whole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from landscape.architectures.base import Floats, Parameters
+    from landscape.architectures.base import ConvexPoint, Floats, Parameters
     from landscape.dictionary import Units
     from landscape.problem import Problem
 
@@ -190,35 +190,30 @@ class DeepNarrow(Parallel):
         """Return the units |⋯||x − a| − c_1| ⋯ − c_{L−2}| of (a, c…), shape (k, L − 1)."""
         return {"signs": np.ones(parameters.shape), "biases": -parameters}
 
-    def stationarity(
-        self, problem: Problem, parameters: Parameters, nu: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Return what units lack: in size, along one weight or bias, in balance.
+    def sideways(self, problem: Problem, point: ConvexPoint, nu: Floats) -> tuple[Floats, Floats]:
+        """Return what units lack as one weight or bias moves either way, over β|z|.
 
-        The second entry is the fastest rate at which the objective falls when one weight or bias
-        of a unit moves either way, one-sided at kinks (samples within `TIE` of one count as on
-        it), over β|z|; weights are measured by their own size and biases by the range of the
-        inputs.  At a local minimum of balanced units it is zero; zero is not sufficient, because
-        several parameters may have to move at once.
+        One-sided rates at kinks (samples within `TIE` of one count as on it); weights are measured
+        by their own size and biases by the range of the inputs.
         """
-        clarke, _, balance = super().stationarity(problem, parameters, nu)
-        sizes = self.sizes(parameters)
-        kept = {k: v[sizes > 0].detach() for k, v in parameters.items() if v.ndim}
-        weights, output, z = kept["hidden"][..., 0], kept["output"], sizes[sizes > 0].detach()
+        kept, z = self.lower(point), torch.as_tensor(np.abs(point.theta[:, 0]))
+        weights, output = kept["hidden"][..., 0], kept["output"]
         x, pull = torch.as_tensor(problem.X), torch.as_tensor(nu)[:, None]
-        wrong = torch.zeros_like(z)
+        lacking, wrong = torch.zeros_like(z), torch.zeros_like(z)
         for layer in range(self.depth - 1):
             # A bias of this layer reaches the output through the later weights.
             later = output.abs() * weights[:, layer + 1 :].abs().prod(1)
             shift = float(np.ptp(problem.X)) * z / later
             for step, weight in ((weights[:, layer], True), (shift, False)):
+                rates = []
                 for way in (1.0, -1.0):
                     change = self._one_sided(kept["hidden"], x, layer, way * step, weight)
                     rate = (pull * change * output).sum(0)
                     if weight:
                         rate = rate - problem.beta * way * step.abs() ** self.depth
-                    wrong = torch.maximum(wrong, rate / (problem.beta * z))
-        return clarke, wrong.numpy(), balance
+                    rates.append(rate / (problem.beta * z))
+                lacking, wrong = faster(lacking, wrong, *rates)
+        return lacking.numpy(), wrong.numpy()
 
     def _one_sided(
         self, hidden: torch.Tensor, x: torch.Tensor, moved: int, step: torch.Tensor, weight: bool

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from landscape.problem import Problem
 
 
+STEP = 1e-5
+"""Of one-sided differences, relative to the length of a unit's weights."""
+
+
 class Parallel(Architecture):
     """A sum of units, each scaled by one number; subclasses say what a unit is.
 
@@ -44,8 +49,6 @@ class Parallel(Architecture):
 
     has_constant: ClassVar[bool] = False
     """Whether there is a free output bias ξ."""
-    shared: ClassVar[tuple[str, ...]] = ()
-    """Names of arrays that all units share: their first axis is not that of the units."""
 
     @abstractmethod
     def each(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
@@ -130,15 +133,18 @@ class Parallel(Architecture):
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Return what units lack in size: |sign(z) νᵀa/β − 1|, and their imbalance.
+        """Return what units lack: in size |sign(z) νᵀa/β − 1|, sideways, and their imbalance.
 
-        The radial part of stationarity only: what a unit could gain by growing or shrinking.
+        Sideways one weight of a unit moves at a time (`sideways`): at a local minimum nothing is
+        lacking; at kinks that is not sufficient, because several weights may have to move at once.
         """
         point = self.lift(problem, parameters)
         signs = np.sign(point.theta[:, 0])
         clarke = np.abs(
             signs * (nu @ cast("Columns", point.program.atoms).values) / problem.beta - 1
         )
+        lacking, wrong = self.sideways(problem, point, nu)
+        clarke = np.maximum(clarke, lacking)
         if self.has_constant:
             clarke = np.append(clarke, abs(float(nu.sum())) / problem.beta)
         sizes = self.sizes(parameters)
@@ -148,11 +154,73 @@ class Parallel(Architecture):
             own = {k: v[:, None] for k, v in kept.items() if v.ndim and k not in self.shared}
             each = self.penalty(own)
         balance = 1.0 - (sizes[alive] / each).detach().cpu().numpy()
-        return clarke, np.zeros(len(signs)), np.maximum(balance, 0.0)
+        return clarke, wrong, np.maximum(balance, 0.0)
+
+    def sideways(self, problem: Problem, point: ConvexPoint, nu: Floats) -> tuple[Floats, Floats]:
+        """Return what units of a point lack as one of their weights moves (function `sideways`)."""
+        return sideways(self, problem, point, nu)
 
     def read(self, module: torch.nn.Module) -> Parameters:
         """Return the parameters of our own `Network`."""
         return read_own(self, module)
+
+
+def sideways(
+    architecture: Architecture, problem: Problem, point: ConvexPoint, nu: Floats
+) -> tuple[Floats, Floats]:
+    r"""Return Clarke residuals and fastest falls as one weight of a unit moves either way.
+
+    With r(±e) the one-sided rates at which :math:`ν^⊤f − βR` of a balanced unit of size one rises
+    over β as a weight moves by the unit's own length, the fall is max r(±e) and the residual
+    min(r(e), −r(−e)) if positive: at smooth points both are slopes, at a concave kink the second
+    is zero.  Rates are differences at two steps, extrapolated, right to about 1e-9.
+
+    Args:
+        architecture: of parallel units, the first axis of their parameters.
+        problem: the training problem.
+        point: the convex point of a network.
+        nu: its dual point, shape (n,).
+    """
+    sizes = point.program.gauge.value(point.theta)[:, None]
+    if not len(sizes):
+        return np.zeros(0), np.zeros(0)
+    one = architecture.lower(replace(point, theta=point.theta / sizes))
+    whole = {k: v for k, v in one.items() if k in architecture.shared or not v.ndim}
+    own = {k: v[:, None].double() for k, v in one.items() if k not in whole}
+    moved = [k for k in own if k not in (*architecture.fixed, "output")]
+    length = sum((own[k] ** 2).flatten(1).sum(1) for k in moved).sqrt()  # (m,)
+    X, pull = torch.as_tensor(problem.X), torch.as_tensor(nu)
+
+    def height(parameters: Parameters) -> torch.Tensor:
+        return architecture.forward({**parameters, **whole}, X) @ pull / problem.beta - (
+            architecture.penalty(parameters)
+        )
+
+    lacking, wrong = torch.zeros_like(length), torch.zeros_like(length)
+    with torch.no_grad():
+        start = height(own)
+        for name in moved:
+            shape = own[name].shape
+            for entry in range(own[name][0].numel()):
+                rates = []
+                for way in (1.0, -1.0):
+                    slopes = []
+                    for step in (STEP, STEP / 2):
+                        flat = own[name].flatten(1).clone()
+                        flat[:, entry] += way * step * length
+                        trial = height({**own, name: flat.reshape(shape)})
+                        slopes.append((trial - start) / step)
+                    rates.append(2 * slopes[1] - slopes[0])
+                lacking, wrong = faster(lacking, wrong, *rates)
+    return lacking.numpy(), wrong.numpy()
+
+
+def faster(
+    lacking: torch.Tensor, wrong: torch.Tensor, up: torch.Tensor, down: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return Clarke residuals and falls, (m,), with the rates of one more weight either way."""
+    both = torch.maximum(torch.minimum(up, -down), torch.minimum(down, -up))
+    return torch.maximum(lacking, both), torch.maximum(wrong, torch.maximum(up, down))
 
 
 class Amplified(Parallel):

@@ -44,6 +44,7 @@ import torch
 from landscape import dictionary
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_own
+from landscape.architectures.parallel import sideways
 from landscape.architectures.rows import (
     seeded_normal,
 )
@@ -266,7 +267,7 @@ class ParallelDeep(Architecture):
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Return what units lack in size, |νᵀa/(βγ) − 1| for a unit of output a, and imbalance."""
+        """Return what units lack in size, |νᵀa/(βγ) − 1| for outputs a, sideways, and imbalance."""
         point = self.lift(problem, parameters)
         program = point.program
         sizes = program.gauge.value(point.theta)
@@ -275,7 +276,8 @@ class ParallelDeep(Architecture):
         size = self.sizes(parameters)
         alive = size > 0
         balance = 1.0 - (size[alive] / self._each(parameters)[alive]).detach().cpu().numpy()
-        return clarke, np.zeros(len(clarke)), np.maximum(balance, 0.0)
+        lacking, wrong = sideways(self, problem, point, nu)
+        return np.maximum(clarke, lacking), wrong, np.maximum(balance, 0.0)
 
     def read(self, module: torch.nn.Module) -> Parameters:
         """Return the parameters of our own `Network`."""

@@ -106,6 +106,11 @@ class Steps(Amplified):
         """Return ones: what a step puts out at most."""
         return np.ones(len(problem.y))
 
+    def sideways(self, problem: Problem, point: ConvexPoint, nu: Floats) -> tuple[Floats, Floats]:
+        """Return zeros: between jumps a step does not change with its inner weights."""
+        zero = np.zeros(len(point.theta))
+        return zero, zero
+
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return the patterns of one network with z = Σ a s over the units of each.
 

@@ -10,7 +10,8 @@ What must hold on any problem, with p* the optimum of the convex program:
    :math:`ν^⊤f_θ(X) / R(θ)` from many random starts at the optimal and at random dual points, prices
    above the bound of the oracle.  This, and not agreement on friendly instances, tells whether a
    dictionary is complete;
-5. weak duality: the bound of any dual point is at most the objective of any network;
+5. weak duality: the bound of any dual point is at most the objective of any network, random ones,
+   the optimal one and trained ones;
 6. lifting a network and lowering it again never raises its objective.
 """
 
@@ -141,8 +142,15 @@ def exactness(
     every = AllPatterns(problem, EFFORT)
     rng, prices, attained = np.random.default_rng(seed), [], []
     duals = [solution.dual, *rng.standard_normal((draws, *problem.y.shape))]
-    networks = _random(problem, width, range(draws))
-    values = [float(problem.objective(one)) for one in networks]
+    networks = [*_random(problem, width, range(draws)), problem.architecture.lower(point)]
+    trained, below = np.nan, 0.0
+    if runs is not None:
+        objectives = runs.objectives[np.isfinite(runs.objectives)]
+        trained = float(objectives.min()) / size - 1
+        below = max(0.0, (certificate.dual - float(objectives.min())) / size)
+        networks += [runs[int(i)].values for i in np.flatnonzero(np.isfinite(runs.objectives))]
+    with torch.no_grad():
+        lowest = min(float(problem.objective(one)) for one in networks)
     duality = 0.0
     for number, nu in enumerate(duals):
         nu = _seen(problem, point.program.free, nu)
@@ -155,13 +163,7 @@ def exactness(
             own = problem.architecture.program(problem, units)
             best = float(block_prices(own, nu).max(initial=0.0))
             attained.append(top / max(best, 1e-300))
-        duality = max(duality, *((bound.value - value) / size for value in values))
-    trained, below = np.nan, 0.0
-    if runs is not None:
-        objectives = runs.objectives[np.isfinite(runs.objectives)]
-        trained = float(objectives.min()) / size - 1
-        below = max(0.0, (certificate.dual - float(objectives.min())) / size)
-        networks += [runs[int(i)].values for i in np.flatnonzero(np.isfinite(runs.objectives))]
+        duality = max(duality, (bound.value - lowest) / size)
     signs = np.sign(problem.architecture.lower(point)["output"].detach().numpy())
     return Exactness(
         optimum=optimum,
@@ -174,7 +176,7 @@ def exactness(
         below=below,
         adversary=max(prices, default=0.0),
         attained=max(attained, default=0.0),
-        duality=max(0.0, duality),
+        duality=duality,
         raised=max(_rise(problem, one) for one in networks),
         active=solution.active,
         signs=len(np.unique(signs[signs != 0])),
