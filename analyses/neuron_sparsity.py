@@ -84,7 +84,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     elif cfg.kind == "pruning":
         found, arrays = _pruning(sample, problem, cfg)
     else:
-        solution = solve(problem, tolerance=TOLERANCE)
+        solution = sweep.optimum(problem, None, tolerance=TOLERANCE)
         found, arrays = _optimal([solution])
         counts, at = {"width": _width, "samples": _samples, "training": _training}[cfg.kind](
             problem, cfg
@@ -134,7 +134,8 @@ def _beta(problem: Any, cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]
     """Count against β, from near β_max down."""
     top = beta_max(problem)
     betas = top * np.geomspace(0.5, cfg.least, cfg.points)
-    path = solve_path(problem, betas, tolerance=TOLERANCE)
+    closed = problem.architecture.plain_neurons  # else bounds may be relaxed (`sweep.optimum`)
+    path = solve_path(problem, betas, tolerance=TOLERANCE, throw=closed)
     row, arrays = _optimal(path)
     counts, excess = {}, {}
     for name in cfg.optimizers:

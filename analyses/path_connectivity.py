@@ -26,7 +26,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from analyses import sweep
-from landscape import connect, figures, paths, solve, train
+from landscape import connect, figures, paths, train
 from landscape.errors import BadInput, unknown
 from landscape.network import Network
 from landscape.optimal_set import OptimalSet
@@ -79,7 +79,7 @@ def lacking(cfg: Any) -> str:
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Connect the optima of one data set, or networks trained on it."""
     sample, problem = sweep.problem(cfg)
-    solution = solve(problem, tolerance=1e-9)
+    solution = sweep.optimum(problem, None, tolerance=1e-9)
     row = {
         "ends": cfg.kind,
         **sweep.described(sample, problem),

@@ -85,7 +85,7 @@ def _optimum(problem: Problem, cfg: Any, seed: int = 0) -> Any:
     """Solve over all patterns, with a proof where the rank is low enough for one."""
     provable = np.linalg.matrix_rank(problem.design) <= cfg.solver.rank
     limit = cfg.solver.cones if provable else 0
-    return solve(problem, tolerance=cfg.solver.tolerance, limit=limit, seed=seed)
+    return sweep.optimum(problem, None, tolerance=cfg.solver.tolerance, limit=limit, seed=seed)
 
 
 def _first(problem: Problem, count: int, seed: int, method: str) -> Any:

@@ -43,11 +43,12 @@ def lacking(cfg: Any) -> str:
 def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Solve one path and check its derivative."""
     sample, problem = sweep.problem(cfg)
-    path = solve_path(problem, int(cfg.points), tolerance=TOLERANCE)
+    closed = problem.architecture.plain_neurons  # else bounds may be relaxed (`sweep.optimum`)
+    path = solve_path(problem, int(cfg.points), tolerance=TOLERANCE, throw=closed)
     betas = np.array([one.problem.beta for one in path])
     near = [
         solve(one.problem.replace(beta=(1 + cfg.step) * one.problem.beta), start=one,
-              tolerance=TOLERANCE)
+              tolerance=TOLERANCE, throw=closed)
         for one in path
     ]  # fmt: skip
     slope, slope_near = (np.array([_penalty(one) for one in ones]) for ones in (path, near))

@@ -90,3 +90,11 @@ def test_generated_patterns_are_counted_where_all_are_listed():
     counts, values, _ = _generated(problem, SimpleNamespace(seeds=1, solver=solver))
     assert counts.shape == values.shape
     assert 0 < counts.max() <= arrangements.count(6, 2) and (np.diff(counts[:, 0]) >= 0).all()
+
+
+def test_analyses_go_on_where_bounds_are_relaxed(tmp_path):
+    """The gap of wedge networks in the Euclidean norm stays open; the scope says so."""
+    from analyses import sweep
+
+    cell = ["architecture=wedge_l2", "scale=smoke", f"results={tmp_path}"]
+    assert sweep.run("path_connectivity", cell) == 0
