@@ -151,7 +151,7 @@ def _units(problem: Problem, parameters: Any, seed: int = 0) -> Any:
     """Return the units of a network; where each mixes units of the program, those, in any order."""
     try:
         return problem.architecture.units(parameters)
-    except BadInput:
+    except (BadInput, NotImplementedError):
         units = problem.architecture.lift(problem, parameters).program.units
         order = np.random.default_rng(seed).permutation(dictionary.count(units))
         return dictionary.take(units, order)

@@ -25,8 +25,8 @@ Fixed patterns of all neurons and signs leave f linear in V on a cone, hence the
 
 Its values stand to the two-layer optimum p₂(β) (same bias) as follows, for every data set:
 p(β) ≤ p₂(β) for both, because a unit may have one input neuron.  "path": p(β) ≤ p₂(β/√m) for L = 3,
-because m equal input neurons put out m(x^⊤v)_+ at the price √m ‖v‖; so it is strictly lower
-whenever p₂(β) is not that of the zero network.  "cubic": equal in some instances (orthogonal
+because m equal input neurons put out m(x^⊤v)_+ at the price √m ‖v‖; so with m ≥ 2 it is strictly
+lower whenever p₂(β) is not that of the zero network.  "cubic": equal in some instances (orthogonal
 samples), *strictly lower in general* (by .014 % to 20 % on random samples, n = 6): a neuron
 ((x^⊤u)_+ − (x^⊤v)_+)_+ is a bump of size ‖u‖ + ‖v‖, for which ramps may have to pay more.
 """
