@@ -5,11 +5,13 @@ The table holds every case and its outcome; what the reference solver can solve 
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from cases import planted
 from degenerate import cases
 
 from landscape import arrangements, solve
+from landscape.architectures import TwoLayer
 from landscape.bounds import EXACT, SEARCH
 from landscape.problem import Problem
 
@@ -67,3 +69,10 @@ def test_scaling_data_and_targets_scales_the_optimum(of_data, of_targets):
     plain = solve(plain)
     assert again.objective / of_targets**2 == pytest.approx(plain.objective, rel=1e-8)
     assert again.certificate.dual / of_targets**2 == pytest.approx(plain.objective, rel=1e-8)
+
+
+@pytest.mark.parametrize("options", [{"skip": "free"}, {"bias": "free"}, {"bias": "penalised"}])
+def test_targets_of_zero_have_the_zero_network(options):
+    X = np.random.default_rng(0).standard_normal((8, 2))
+    solution = solve(Problem(X, np.zeros(8), 0.1, architecture=TwoLayer(**options)))
+    assert solution.objective == solution.certificate.gap == 0.0 and solution.active == 0

@@ -66,8 +66,8 @@ def minimise(
         NotConverged: if the gap stays above the tolerance and ``throw``.
     """
     found, reason = None, _unsuited(program)
-    if not reason and not program.atoms.size:
-        return _without_blocks(program)
+    if not reason and (not program.atoms.size or not program.loss.at_zero(program.y)):
+        return _without_blocks(program)  # targets of zero are met by nothing
     if not reason and isinstance(program, Lasso):
         return active_set.minimise(program, tolerance, start, throw)
     if not reason and (isinstance(program, GroupProgram) or _pooled(program)):
@@ -131,7 +131,7 @@ def resume(
 
 
 def _without_blocks(program: Program) -> Optimum:
-    """Return the optimum where there is only a free part."""
+    """Return the optimum where all blocks are zero."""
     theta, constant = program.zero()
     constant = refit_free(program, np.zeros(program.y.shape), constant)
     fit = program.fit(theta, constant)
@@ -140,7 +140,7 @@ def _without_blocks(program: Program) -> Optimum:
         constant=constant,
         nu=-program.loss.gradient(fit, program.y),
         value=program.value(theta, constant),
-        status="There are no blocks: the free part was refitted.",
+        status="Without blocks: the free part was refitted.",
     )
     return replace(optimum, gap=_gap(program, optimum))
 
