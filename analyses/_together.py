@@ -21,7 +21,7 @@ def run(name: str, overrides: list[str]) -> int:
     began = time.perf_counter()
     try:
         status = sweep.run(name, list(overrides))
-    except Exception:  # one that breaks must not keep the others from running
+    except Exception:  # any fault of one analysis: it is printed, and the others still run
         traceback.print_exc()
         status = 1
     print(f"{name}: exit status {status} after {time.perf_counter() - began:.1f} s", flush=True)

@@ -6,10 +6,8 @@ the command line (commas sweep).  Cells that already have a record are not compu
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
-import re
 import sys
 import threading
 import time
@@ -22,11 +20,9 @@ from typing import Any
 import hydra
 import numpy as np
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from analyses._composing import _compose, _expand, _is_sweep
 from landscape import data, figures, solve, train
 from landscape.architectures import Architecture, get
 from landscape.errors import BadInput
@@ -416,71 +412,3 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
 
 def _key(cfg: DictConfig) -> str:
     return key(_settings(cfg), importlib.import_module(cfg.module).VERSIONS)
-
-
-def _is_sweep(override: str) -> bool:
-    return bool(_parsed([override])[0].is_sweep_override())
-
-
-def _parsed(overrides: list[str]) -> list[Any]:
-    """Return overrides as Hydra reads them, refusing what it cannot read."""
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException as error:
-        raise BadInput(
-            f"{error.override!r} is no setting that Hydra can read: write key=value, "
-            "or key=value,value to sweep."
-        ) from error
-
-
-def _expand(overrides: list[str]) -> list[list[str]]:
-    """Return the override lists of all cells, expanded by Hydra's own sweeper."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    batches = BasicSweeper.split_arguments(_parsed(overrides), max_batch_size=None)
-    return [list(cell) for batch in batches for cell in batch]
-
-
-def _compose(name: str, overrides: list[str], conf: Path, **options: Any) -> DictConfig:
-    """Compose one configuration; an error becomes a sentence with the nearest known name."""
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-            return hydra.compose(config_name=name, overrides=overrides, **options)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise BadInput(_sentence(error, name, conf)) from error
-
-
-def _sentence(error: Exception, name: str, conf: Path) -> str:
-    """Return Hydra's message in one sentence, with the nearest key or option."""
-    text = " ".join(str(error).split())
-    if option := re.search(r"[Cc]ould not find '([\w/]+)/([\w.]+)'", text):
-        if option[1] == "hydra/launcher":
-            return (
-                f"launcher {option[2]!r} needs a Hydra plugin that is not installed: "
-                f"pip install hydra-{option[2].split('_')[0]}-launcher."
-            )
-        known = sorted(p.stem for p in (conf / option[1]).glob("*.yaml"))
-        return f"Unknown {option[1]} {option[2]!r}.{_near(option[2], known)} Known: {known}."
-    found = re.search(r"(?:Key|override) '([\w.@/]+)'", text)
-    if found and any(part in text for part in ("struct", "No match", "Could not override")):
-        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-            known = _flat(hydra.compose(config_name=name))
-        return f"Unknown setting {found[1]!r}.{_near(found[1], known)} See conf/{name}.yaml."
-    return text
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def _flat(cfg: DictConfig, prefix: str = "") -> list[str]:
-    """Return the dotted names of all settings."""
-    names = []
-    for label in cfg:
-        names.append(f"{prefix}{label}")
-        node = cfg._get_node(str(label))
-        if isinstance(node, DictConfig):
-            names += _flat(node, f"{prefix}{label}.")
-    return names

@@ -233,3 +233,13 @@ def test_refusals():
     with pytest.raises(BadInput, match="one output"):
         problem.replace(y=np.ones((len(problem.y), 2)))
     assert replace(Polynomial(), linear=0.0).label.startswith("polynomial(")
+
+
+def test_random_units_of_the_best_sizes_are_not_stationary():
+    """Their sizes are right, which is not enough: the gradient of their directions is not zero."""
+    problem = instance(0)
+    network = {k: v[0] for k, v in problem.architecture.initial(problem, 4, [0]).items()}
+    own = problem.architecture.own(problem, network)
+    sized = solve(problem, own.units, throw=False)
+    assert certify(problem, sized.network()).stationarity > 0.1
+    assert certify(problem, solve(problem).network()).stationarity < 1e-6
