@@ -33,7 +33,7 @@ def least_squares(A: Floats, b: Floats) -> tuple[Floats, float]:
     if not A.size:
         return nothing, float(np.sqrt(b @ b))
     try:
-        x = nnls(A, b)[0]
+        x = nnls(A, b, maxiter=30 * A.shape[1] + 100)[0]
     except RuntimeError:  # its iteration limit
         x = nothing
     rest = A @ x - b

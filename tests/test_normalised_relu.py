@@ -180,6 +180,24 @@ def test_prices_of_all_cells_bound_those_of_random_units_and_climbs_attain_them(
             assert climbed.prices.max() >= 0.9 * found.bound
 
 
+@pytest.mark.parametrize("size", [2.0**-27, 2.0**-50, 2.0**-660, 2.0**40])
+@pytest.mark.parametrize("seed", range(4))
+def test_columns_of_any_size_price_as_if_they_were_alike(seed, size):
+    """Outputs depend on X through its range and rows, not through its columns' sizes."""
+    X, rng = gaussian(6, 2, seed), np.random.default_rng(20 + seed)
+    scaled = X * [1.0, size]
+    for _ in range(5):
+        nu = rng.standard_normal(6)
+        for prices in (ListedCells, lambda rows, _: Climbs(rows)):
+            plain, other = prices(X, 100)(nu), prices(scaled, 100)(nu)
+            assert other.bound == pytest.approx(plain.bound, rel=1e-10)
+            best = normalised_relu.columns(scaled, {"directions": other.directions})
+            np.testing.assert_allclose(nu @ best, other.prices, rtol=1e-7, atol=1e-9)
+            assert other.prices.max(initial=0.0) == pytest.approx(
+                plain.prices.max(initial=0.0), rel=1e-6
+            )
+
+
 def test_rays_of_cells_are_those_that_touch_them():
     X = gaussian(7, 3, 2)
     found = rays.cell_rays(X, 1000)

@@ -62,6 +62,18 @@ def test_fast_solver_reference_dual_and_network_agree(outputs, loss, bias):
         assert lower_bound(program, nu)[0] == pytest.approx(slow.value, rel=1e-5)
 
 
+@pytest.mark.parametrize("bias", BIASES)
+@pytest.mark.parametrize("outputs", OUTPUTS)
+@pytest.mark.parametrize("count", [0, 2])
+def test_zero_blocks_are_no_neurons(outputs, bias, count):
+    problem, patterns = several(outputs, bias=bias)
+    program = problem.architecture.program(problem, patterns[:count])
+    nothing = problem.architecture.lower(ConvexPoint(program, *program.zero()))
+    assert len(nothing["hidden"]) == 0
+    zero = problem.loss.at_zero(problem.y)
+    assert float(problem.objective(nothing)) == pytest.approx(zero, rel=1e-12)
+
+
 def test_per_class_is_one_program_for_each_class():
     problem, patterns = several("per_class")
     program = problem.architecture.program(problem, patterns)

@@ -67,6 +67,19 @@ def test_beyond_the_plane_probabilities_come_with_their_errors():
     assert np.abs(found.values - other.values).max() > 0.1 * error.max()
 
 
+@pytest.mark.parametrize("columns", [2, 3])
+def test_what_patterns_say_of_rows_of_zeros_does_not_matter(columns):
+    design = np.random.default_rng(4).standard_normal((6, columns))
+    design[2] = 0.0
+    patterns = arrangements.enumerate(design)
+    masks = np.array(patterns)
+    masks[:, 2] ^= True
+    other = arrangements.Arrangements.from_bool(masks, patterns.gates)
+    found = [reweighting.gate_probabilities(design, one, draws=2000) for one in (patterns, other)]
+    assert found[0].values.sum() == pytest.approx(1.0)
+    np.testing.assert_array_equal(found[0].values, found[1].values)
+
+
 def test_wrong_weights_are_not_the_ntk():
     design = designs()["plane"]
     patterns = arrangements.enumerate(design)

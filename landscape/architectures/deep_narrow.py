@@ -26,6 +26,9 @@ reflections alone leave the zero function (3.177213), and one unit with its cent
 reaches 3.168668.  For L = 4 three of up to seven kinks are samples, and all such vertices are
 listed (`landscape.arrangements.mirrors`) where N³ allows.  Beyond, and for L > 4, the bound is a
 relaxation: the best function with slopes ±1 and at most 2^{L−1} − 1 changes of slope.
+
+Bounds are those of exact arithmetic.  Where inputs lie 10⁵ and more of their ranges from zero, x w
++ b itself rounds, and a network's evaluated objective may lie below them by that: centre inputs.
 """
 
 from __future__ import annotations

@@ -19,13 +19,15 @@ def lower(architecture: GatedReLU, point: ConvexPoint) -> Parameters:
     """Return the balanced network of blocks (p, c), a pattern's constants on its first."""
     program = point.program
     theta = np.zeros((len(program.patterns), *point.theta.shape[1:]))
-    theta[program.atoms.index] = point.theta
-    pattern, hidden, output, constant = [], [], [], []
+    np.add.at(theta, program.atoms.index, point.theta)
+    p, c = theta.shape[1:]
+    pattern, hidden = [], [np.zeros((0, p))]
+    output, constant = [np.zeros((0, c))], [np.zeros((0, c))]
     for i in range(len(theta)):
         block: Floats = theta[i]
         left, right = _factors(block, architecture.outputs)
         if architecture.bias == "free" and not len(left) and point.constant[i].any():
-            left, right = np.zeros((1, len(block))), np.zeros((1, block.shape[1]))
+            left, right = np.zeros((1, p)), np.zeros((1, c))
         pattern += [i] * len(left)
         hidden.append(left)
         output.append(right)
@@ -34,7 +36,7 @@ def lower(architecture: GatedReLU, point: ConvexPoint) -> Parameters:
             constants[:1] = point.constant[i]
             constant.append(constants)
     parameters = {
-        "gate": torch.as_tensor(program.patterns.gates[pattern]),
+        "gate": torch.as_tensor(program.patterns.gates[np.array(pattern, dtype=np.intp)]),
         "hidden": torch.as_tensor(np.concatenate(hidden)),
         "output": torch.as_tensor(np.concatenate(output)),
     }

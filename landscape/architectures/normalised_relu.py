@@ -196,7 +196,7 @@ def _outputs(hidden: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
     """Return (Xw)_+, shape (…, n, m); products below their rounding are zero."""
     before = X @ hidden.mT
     rounding = 16.0 * (hidden.shape[-1] + 2) * torch.finfo(before.dtype).eps
-    size = X.norm(dim=-1)[..., :, None] * hidden.detach().norm(dim=-1)[..., None, :]
+    size = X.abs() @ hidden.detach().abs().mT  # whatever the columns' scales
     return torch.relu(before) * (before.detach() > rounding * size)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 from landscape.network import Network
+from landscape.nonnegative import least_squares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +127,7 @@ def minimise(problem: ScoreMatching, ramps: Ramps) -> tuple[Floats, Floats]:
     limits = problem.beta + np.tile(ramps.sums[kept], 2) * signs
     G, h = -columns.T @ Q[:, q:], columns.T @ start - limits
     scale = float(np.linalg.norm([float(v) for v in problem.tube.middle()]))
-    u, miss = nnls(np.vstack([G.T, h / scale]), np.append(np.zeros(G.shape[1]), 1.0))
+    u, miss = least_squares(np.vstack([G.T, h / scale]), np.append(np.zeros(G.shape[1]), 1.0))
     z = np.zeros(len(ramps.kinks))
     z[kept] = (signs * u * scale / miss**2).reshape(2, -1).sum(0)
     return _sharpened(problem, ramps, z)

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
+from landscape.nonnegative import least_squares
 from landscape.pricing import coarse_prices
 from landscape.solvers.search import find
 
@@ -61,7 +61,7 @@ def of_program(program: Program, nu: Floats) -> Directions:
         pull = program.atoms.matrix(int(g)).T @ nu
         if program.cones is not None:
             rows = program.cones.rows(int(g))
-            pull = pull + rows.T @ nnls(rows.T, -pull)[0]
+            pull = pull + rows.T @ least_squares(rows.T, -pull)[0]
         size = float(np.linalg.norm(pull))
         if size > 0:
             units.append(pull / size)

@@ -16,10 +16,10 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import nnls
 
 from landscape.dictionary import Lasso
 from landscape.errors import BadInput
+from landscape.nonnegative import least_squares
 from landscape.pricing import groups
 from landscape.pricing.balance import EPSILON, exponent_of, magnified
 
@@ -224,10 +224,7 @@ def _cone_price(program: Program, nu: Floats, block: int, xi: Floats) -> float:
         return groups.cone_price(program, nu, block, xi)  # pyright: ignore[reportArgumentType]
     rows = program.cones.rows(block)
     weight = projection_weights(program.atoms.design, program.gauge.penalised)
-    try:
-        multipliers, _ = nnls((rows * weight).T, -xi * weight)
-    except RuntimeError:  # its iteration limit: λ = 0 is still a valid bound
-        multipliers = np.zeros(len(rows))
+    multipliers, _ = least_squares((rows * weight).T, -xi * weight)
     weights = np.abs(program.atoms.on_rows(nu)) + multipliers
     return float(_charged(program, xi + rows.T @ multipliers, weights))
 

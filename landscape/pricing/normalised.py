@@ -23,9 +23,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from landscape.arrangements import rays
+from landscape.nonnegative import least_squares
 from landscape.pricing.balance import EPSILON
 
 if TYPE_CHECKING:
@@ -66,26 +66,27 @@ class ListedCells:
     """
 
     def __init__(self, X: Floats, limit: int) -> None:
-        found = rays.cell_rays(X, limit)
+        scale = _column_scales(X)
+        found = rays.cell_rays(X * scale, limit)
         sizes = np.linalg.norm(found.images, axis=1)
         alive = sizes > 0
         safe = np.where(alive, sizes, 1.0)
         self.n = len(X)
         self.unit = found.images / safe[:, None]  # p̂, (K, n)
-        self.directions = found.directions / safe[:, None]
+        self.directions = found.directions * scale / safe[:, None]
         self.rounding = found.rounding / safe
         cells = {cell[alive[cell]].tobytes(): cell[alive[cell]] for cell in found.cells}
         self.cells = [cell for cell in cells.values() if len(cell)]
-        rank = max([min(len(cell), np.linalg.matrix_rank(X)) for cell in self.cells], default=0)
-        self.bases = np.zeros((len(self.cells), self.n, int(rank)))
         most = max(map(len, self.cells), default=0)
-        self.cones = np.zeros((len(self.cells), int(rank), most))  # p̂ in every cell's basis
+        rank = min(most, *X.shape)
+        self.bases = np.zeros((len(self.cells), self.n, rank))
+        self.cones = np.zeros((len(self.cells), rank, most))  # p̂ in every cell's basis
         lengths = np.array([len(cell) for cell in self.cells], dtype=np.int64)
         for count in np.unique(lengths):
             some = np.flatnonzero(lengths == count)
             images = self.unit[np.array([self.cells[g] for g in some])]  # (k, count, n)
             U, S, _ = np.linalg.svd(images.transpose(0, 2, 1), full_matrices=False)
-            kept = min(U.shape[2], int(rank))
+            kept = min(U.shape[2], rank)
             U = np.where(S[:, None] > self.n * EPSILON * S[:, None, :1], U, 0.0)[:, :, :kept]
             self.bases[some, :, :kept] = U
             self.cones[some, :kept, :count] = U.transpose(0, 2, 1) @ images.transpose(0, 2, 1)
@@ -104,7 +105,7 @@ class ListedCells:
             if coarse[g] <= bound and (coarse[g] <= target or len(found) >= MOST):
                 break
             cell = self.cells[g]
-            mu = nnls(self.cones[g, :, : len(cell)], inside[g])[0]
+            mu, _ = least_squares(self.cones[g, :, : len(cell)], inside[g])
             x = mu @ self.unit[cell]
             length = float(np.linalg.norm(x))
             excess = float((self.unit[cell] @ (nu - x)).max())
@@ -158,7 +159,8 @@ class Climbs:
     """
 
     def __init__(self, X: Floats, seed: int = 0) -> None:
-        self.X = X
+        self.scale = _column_scales(X)
+        self.X = X = X * self.scale
         self.inverse = np.linalg.pinv(X)
         self.size = float(np.linalg.norm(X))
         self.starts = np.random.default_rng(seed).standard_normal((STARTS, X.shape[1]))
@@ -191,7 +193,8 @@ class Climbs:
             w = np.where(better[:, None], trial[rows, at], w)
             value = np.where(better, reached[rows, at], value)
         kept = value > 0.0
-        return Prices(every * (1 + (len(nu) + 16) * EPSILON), w[kept], value[kept])
+        bound = every * (1 + (len(nu) + 16) * EPSILON)
+        return Prices(bound, w[kept] * self.scale, value[kept])
 
     def _values(self, w: Floats, nu: Floats) -> Floats:
         """Return νᵀx/‖x‖ of directions (…, d), −∞ where x is all but zero."""
@@ -206,3 +209,12 @@ class Climbs:
         ridge = 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] + 1e-300
         gram = gram + ridge * np.eye(self.X.shape[1])
         return np.linalg.solve(gram, ((on * nu) @ self.X)[:, :, None])[:, :, 0]
+
+
+def _column_scales(X: Floats) -> Floats:
+    """Return factors (d,) that bring columns to one size: outputs do not change, but for w.
+
+    They are powers of two, so that nothing is rounded.
+    """
+    sizes = np.abs(X).max(axis=0, initial=0.0)
+    return np.ldexp(1.0, -np.frexp(sizes)[1].clip(-1000, 1000))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from landscape.dense import Parts
 from landscape.losses import rms
+from landscape.nonnegative import least_squares
 
 if TYPE_CHECKING:
     from landscape.dense import GroupProgram
@@ -101,7 +101,7 @@ class DenseBlocks:
             if not len(own):
                 continue
             lifted = np.hstack([own, np.ones((len(own), 1))])
-            weights = nnls(lifted.T, goal)[0]
+            weights, _ = least_squares(lifted.T, goal)
             direction = own.T @ weights
             margin = float((own @ direction).min()) if direction.any() else 0.0
             if margin <= MARGIN * float(np.linalg.norm(direction)):

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
+from landscape.nonnegative import least_squares
 from landscape.pricing import projection_weights
 from landscape.solvers.manifold import Factor, Manifold
 
@@ -244,7 +244,7 @@ def _release(m: Manifold, x: Tensor, fit: Tensor, multipliers: Tensor) -> Tensor
         A = cone[rows] * sides[g, rows, None]
         if not np.isfinite(slope[g]).all():
             break
-        weights, rest = nnls(A.T, slope[g])
+        weights, rest = least_squares(A.T, slope[g])
         found[g, rows] = weights
         if rest > 1e-9 * b.beta:
             inward = A @ (A.T @ weights - slope[g])
@@ -273,10 +273,7 @@ def _entering(m: Manifold, fit: Tensor, multipliers: Tensor) -> list[tuple[int, 
     for g in torch.nonzero(~proved)[:, 0].tolist():
         A = cone * b.sides[g].cpu().numpy()[:, None]
         xi = pull[g].cpu().numpy()
-        try:
-            weights, _ = nnls((A * weight).T, -xi * weight)
-        except RuntimeError:
-            continue
+        weights, _ = least_squares((A * weight).T, -xi * weight)
         multipliers[g] = torch.as_tensor(weights, device=fit.device)
         best = xi + A.T @ weights
         price = float(np.linalg.norm(best[:k]))

@@ -35,8 +35,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
+
+from landscape.nonnegative import least_squares
 
 if TYPE_CHECKING:
     from landscape.solvers.groups import Groups
@@ -303,5 +304,5 @@ def nonnegative_minimum(H: Tensor, q: Tensor, guess: Tensor) -> Tensor:
         shifted = H + 1e-10 * float(H.diagonal().max()) * torch.eye(len(H)).to(H)
         chol = torch.linalg.cholesky_ex(shifted)[0]
     target = -torch.linalg.solve_triangular(chol, q[:, None], upper=False)[:, 0]
-    found = nnls(chol.T.cpu().numpy(), target.cpu().numpy(), maxiter=20 * len(q))[0]
+    found, _ = least_squares(chol.T.cpu().numpy(), target.cpu().numpy())
     return torch.as_tensor(found, device=q.device)

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import Tensor
 
+from landscape.nonnegative import least_squares
 from landscape.pricing import projection_weights
 from landscape.solvers.blocks import threads_for
 
@@ -124,10 +124,7 @@ def polish(
     for _ in range(HOPS):
         rows = np.where(mask, 1.0, -1.0)[:, None] * X
         xi = ((np.where(mask, 1.0, leak) if leak else mask) * pull) @ X
-        try:
-            multipliers, _ = nnls((rows * weight).T, -xi * weight)
-        except RuntimeError:
-            break
+        multipliers, _ = least_squares((rows * weight).T, -xi * weight)
         top = xi + rows.T @ multipliers
         price = float(np.linalg.norm(top[penalised]))
         if not price > best[2] * (1 + 1e-12) or price <= 0:

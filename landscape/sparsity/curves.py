@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 from landscape.errors import BadInput, unknown, whole
 from landscape.network import Network, read
+from landscape.nonnegative import least_squares
 from landscape.sparsity.pruning import check, dependences, in_use
 
 if TYPE_CHECKING:
@@ -326,4 +326,4 @@ class Corrections:
             ridge = 1e-7 * np.eye(len(subset))
             square = np.linalg.qr(np.vstack([part, ridge]), mode="r")
         right = solve_triangular(square, slope[subset] / scale, trans=1)
-        return nnls(square, right, maxiter=30 * len(subset) + 100)[0] / scale
+        return least_squares(square, right)[0] / scale

@@ -75,10 +75,13 @@ def gate_probabilities(
 
     Args:
         design: rows, shape (n, p).
-        patterns: distinct patterns of these rows.
+        patterns: distinct patterns of these rows; gates with others count for none.  What they
+            say of rows of zeros does not matter.
         draws: gates of the Monte Carlo estimate, where the rank is above two.
         seed: of these gates.
     """
+    seen = design.any(axis=1)
+    masks, design = np.asarray(patterns)[:, seen], design[seen]
     values, V = np.linalg.svd(design, full_matrices=False)[1:]
     rows = design @ V[values > FLAT * values.max(initial=0.0)].T  # in their own span
     if rows.shape[1] > 2:
@@ -86,7 +89,7 @@ def gate_probabilities(
         rng, step = np.random.default_rng(seed), max(1, CHUNK // len(rows))
         for start in range(0, draws, step):
             gates = rng.standard_normal((min(step, draws - start), rows.shape[1]))
-            _count(counts, patterns, gates @ rows.T >= 0)
+            _count(counts, masks, gates @ rows.T >= 0)
         found = counts / draws
         return Probabilities(found, np.sqrt(found * (1 - found) / draws), False)
     share = np.zeros(len(patterns))
@@ -94,23 +97,24 @@ def gate_probabilities(
         middles = np.array([[1.0], [-1.0]])[:, : rows.shape[1]]
         lengths = np.array([0.5, 0.5])
     else:
-        rows = rows[np.linalg.norm(rows, axis=1) > 0] if len(rows) else rows
         kinks = np.arctan2(rows[:, 0], -rows[:, 1])  # ± these are orthogonal to the rows
         ends = np.sort(np.concatenate([kinks, kinks + np.pi]) % (2 * np.pi))
         lengths = np.diff(ends, append=ends[0] + 2 * np.pi)
         angles = ends + 0.5 * lengths
         middles = np.column_stack([np.cos(angles), np.sin(angles)])
         lengths = lengths / (2 * np.pi)
-    some = values > FLAT * values.max(initial=0.0)
-    _count(share, patterns, middles @ (design @ V[some].T).T >= 0, lengths)
+    _count(share, masks, middles @ rows.T >= 0, lengths)
     return Probabilities(share, np.zeros(len(patterns)), True)
 
 
 def _count(
-    into: NDArray, patterns: Arrangements, masks: NDArray[np.bool_], weights: Floats | None = None
+    into: NDArray,
+    known: NDArray[np.bool_],
+    masks: NDArray[np.bool_],
+    weights: Floats | None = None,
 ) -> None:
-    """Add the weights (one by default) of masks (m, n) to the patterns that they are."""
-    place = {row.tobytes(): i for i, row in enumerate(patterns.packed)}
+    """Add the weights (one by default) of masks (m, n) to those of the known that they are."""
+    place = {row.tobytes(): i for i, row in enumerate(np.packbits(known, axis=1))}
     packed = np.packbits(masks, axis=1)
     at = np.array([place.get(row.tobytes(), -1) for row in packed], dtype=np.int64)
     ones = np.ones(len(masks), dtype=into.dtype) if weights is None else weights
