@@ -326,4 +326,4 @@ class Corrections:
             ridge = 1e-7 * np.eye(len(subset))
             square = np.linalg.qr(np.vstack([part, ridge]), mode="r")
         right = solve_triangular(square, slope[subset] / scale, trans=1)
-        return least_squares(square, right)[0] / scale
+        return least_squares(np.asarray(square), right)[0] / scale
