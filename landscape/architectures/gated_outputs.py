@@ -20,7 +20,7 @@ def lower(architecture: GatedReLU, point: ConvexPoint) -> Parameters:
     program = point.program
     theta = np.zeros((len(program.patterns), *point.theta.shape[1:]))
     np.add.at(theta, program.atoms.index, point.theta)
-    _, p, c = theta.shape
+    p, c = program.atoms.dimension, point.theta.shape[-1]
     pattern, hidden = [], [np.zeros((0, p))]
     output, constant = [np.zeros((0, c))], [np.zeros((0, c))]
     for i in range(len(theta)):
