@@ -246,7 +246,7 @@ def test_wrong_least_squares_are_found_out(wrong, monkeypatch):
     b = np.array([1.0, -1.0, 2.0])
     expected = nonnegative.least_squares(A, b)
 
-    def nnls(A, b):
+    def nnls(A, b, maxiter):
         if isinstance(wrong, Exception):
             raise wrong
         return wrong, 0.0
