@@ -135,6 +135,57 @@ def test_planted_faults_show(fault, solved):
     assert minimise(wrong, 1e-8).value != pytest.approx(solution.objective, rel=1e-4)
 
 
+def test_optimal_filters_are_stationary_and_turned_ones_of_the_same_price_are_not():
+    for seed in range(3):
+        problem = instance(seed, MaxConvolution())
+        solution = solve(problem, tolerance=1e-10)
+        assert solution.certificate.stationarity <= 1e-4
+        assert solution.certificate.wrong_ties <= 1e-6
+    rng = np.random.default_rng(0)
+    problem = instance(0, MaxConvolution())
+    for _ in range(20):
+        u, nu = rng.standard_normal(2), rng.standard_normal(6)
+        slope = slope_of(problem, u, nu)
+        # ν is scaled until the filter has the price β: what it lacks is then all sideways.
+        nu *= problem.beta * np.linalg.norm(u) / (slope @ u)
+        network = {"hidden": torch.tensor(u)[None], "output": torch.tensor([1.0]).double()}
+        network["output"] *= float(np.linalg.norm(u))
+        clarke, _, _ = problem.architecture.stationarity(problem, network, nu)
+        wanted = slope_of(problem, u, nu) / problem.beta - u / np.linalg.norm(u)
+        assert clarke[0] == pytest.approx(np.linalg.norm(wanted), rel=1e-6)
+        assert clarke[0] > 1e-3
+
+
+def slope_of(problem: Problem, u: np.ndarray, nu: np.ndarray) -> np.ndarray:
+    """The gradient of Σ ν_i max_k(x_kᵀu)_+ by torch."""
+    hidden = torch.tensor(u)[None].requires_grad_(True)
+    network = {"hidden": hidden, "output": torch.ones(1, dtype=torch.float64)}
+    outputs = problem.architecture.forward(network, torch.as_tensor(problem.X))
+    return torch.autograd.grad(outputs @ torch.as_tensor(nu), hidden)[0][0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("nu", "lacking", "wrong"),
+    [
+        (
+            1.0,
+            1 - 0.5**0.5,
+            1.0,
+        ),  # (1, 0), (0, 1) tie at u ∝ (1, 1): their middle is that much short
+        (2**0.5, 0.0, 1.0),  # stationary, and growing either entry alone descends
+        (-(2**0.5), 2.0, 0.0),
+    ],
+)
+def test_ties_take_the_best_share(nu, lacking, wrong):
+    problem = Problem([[1.0, 0.0, 1.0]], [1.0], 1.0, architecture=MaxConvolution())
+    u = torch.full((1, 2), 0.5, dtype=torch.float64)
+    network = {"hidden": u, "output": u.norm()[None]}
+    found = problem.architecture.stationarity(problem, network, np.array([nu]))
+    np.testing.assert_allclose(
+        [found[0][0], found[1][0], found[2][0]], [lacking, wrong, 0.0], atol=1e-7
+    )
+
+
 def test_solutions_are_stored_and_bad_choices_refused(tmp_path, solved):
     problem, solution = solved
     found = Solution.load(solution.save(tmp_path / "one"), problem)

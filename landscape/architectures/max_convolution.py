@@ -31,11 +31,14 @@ import torch
 
 from landscape import dictionary
 from landscape.architectures.base import ConvexPoint
+from landscape.architectures.bridge import array
 from landscape.architectures.on_patches import OnPatches
 from landscape.architectures.rows import seeded_normal
+from landscape.clarke import TIE
 from landscape.dense import DenseAtoms, DenseCones, GroupProgram
 from landscape.errors import BadInput, unknown
 from landscape.gauges import Euclidean
+from landscape.nonnegative import least_squares
 from landscape.pricing.largest import LargestOracle, climbed, selected
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 BIASES = ("none", "penalised")
 FIRST = 24
 """Climbs of each sign with whose ends column generation begins."""
+HEAVY = 1e4
+"""Weight of constraints beside the slopes that they constrain."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +139,7 @@ class MaxConvolution(OnPatches):
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return u_s = Σ u_j|a_j| over the filters of one selection and sign."""
-        hidden, output = (
-            parameters[k].detach().cpu().numpy().astype(np.float64) for k in ("hidden", "output")
-        )
+        hidden, output = array(parameters["hidden"]), array(parameters["output"])
         alive = (output != 0) & hidden.any(axis=1)
         hidden, output = hidden[alive], output[alive]
         chosen = selected(self._by_sample(problem), hidden)
@@ -180,14 +183,50 @@ class MaxConvolution(OnPatches):
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Return what filters lack in size, |±νᵀ max_k(x_kᵀu)_+ / (β‖u‖) − 1|, and imbalances."""
-        hidden, output = (
-            parameters[k].detach().cpu().numpy().astype(np.float64) for k in ("hidden", "output")
-        )
+        """Return Clarke residuals over β, the worst wrong-signed ties, and imbalances.
+
+        A filter is Clarke stationary where ±Σ_i ν_i x_i = β u/‖u‖ for some x_i among the convex
+        combinations of the largest patches of sample i (and zero, if they put out zero).  A tie
+        where ±ν_i > 0 has a side that descends; samples that are equal count as one.
+        """
+        hidden, output = array(parameters["hidden"]), array(parameters["output"])
         lengths, sizes = np.linalg.norm(hidden, axis=1), np.abs(output)
         there, both = np.maximum(lengths, sizes) > 0, (lengths > 0) & (sizes > 0)
-        before = np.einsum("nkp,mp->mnk", self._by_sample(problem), hidden[both]).max(axis=2)
-        gains = np.sign(output[both]) * (np.maximum(before, 0.0) @ nu)
-        clarke = np.abs(gains / (lengths[both] * problem.beta) - 1)
         balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
-        return clarke, np.zeros(len(clarke)), balance
+        _, first, owner = np.unique(problem.X, axis=0, return_index=True, return_inverse=True)
+        rows = self._by_sample(problem)[first]
+        pull = np.bincount(owner.reshape(-1), nu, len(first))
+        found = [
+            _lacking(rows, np.sign(a) * pull / problem.beta, u / length)
+            for u, a, length in zip(hidden[both], output[both], lengths[both], strict=True)
+        ]
+        clarke, wrong = np.array(found).reshape(-1, 2).T
+        most = max(float(np.abs(nu).max(initial=0.0)) / problem.beta, 1e-300)
+        return clarke, wrong / most, balance
+
+
+def _lacking(rows: Floats, pull: Floats, u: Floats) -> tuple[float, float]:
+    """Return min ‖Σ_i pull_i x_i − u‖ over the convex combinations x_i, and the worst tie.
+
+    Args:
+        rows: patches of every sample, shape (n, K, p).
+        pull: ±ν/β, shape (n,).
+        u: the filter, of length one, shape (p,).
+    """
+    rows = np.concatenate([rows, np.zeros((len(rows), 1, len(u)))], axis=1)  # max(0, ·)
+    before = rows @ u
+    close = TIE * np.linalg.norm(rows, axis=2).max(axis=1, keepdims=True)
+    largest = before >= before.max(axis=1, keepdims=True) - close
+    one = rows[np.arange(len(rows)), before.argmax(axis=1)]
+    tied = ((rows != one[:, None]).any(axis=2) & largest).any(axis=1)
+    missing = u - pull[~tied] @ one[~tied]
+    sample, patch = np.nonzero(largest & tied[:, None])
+    columns = (pull[sample, None] * rows[sample, patch]).T
+    # That shares of a sample add up to one is asked for by heavy rows, and then made so.
+    heavy = HEAVY * max(float(np.abs(columns).max(initial=0.0)), 1.0)
+    shares = np.flatnonzero(tied)[:, None] == sample
+    stacked = np.vstack([columns, heavy * shares])
+    weights, _ = least_squares(stacked, np.append(missing, np.full(len(shares), heavy)))
+    weights = weights / (weights @ shares.T)[np.searchsorted(np.flatnonzero(tied), sample)]
+    lacking = float(np.linalg.norm(columns @ weights - missing))
+    return lacking, float(np.maximum(pull[tied], 0.0).max(initial=0.0))
