@@ -6,9 +6,11 @@ conv{u vᵀ}), and gated networks with neurons of their own for every class (sum
 All patterns are taken, every optimum is certified.  By theorem the first is the lowest; between the
 other two there is no order.  Neurons are those of the optimal network: of a gated one as many as
 the ranks of its blocks add up to.  Ranks are those of blocks :math:`V_i = \sum_j u_j v_j^⊤` over
-the neurons of one pattern.  Beside the optima stand networks trained by Adam (gated ones with a
-neuron on every pattern), the best of several learning rates; labels of digits are one-hot,
-trained by squared loss, and a test sample counts as misclassified if another class scores highest.
+the neurons of one pattern, the samples on which they are positive: optimal ReLU neurons lie on
+kinks as a rule, at the boundary of several cells.  Beside the optima stands the best of some
+networks that Adam trains (gated ones with as many neurons on every pattern as the largest rank of a
+block); labels of digits are one-hot, trained by squared loss, and a test sample counts as
+misclassified if another class scores highest.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 
 from analyses import sweep
-from landscape import arrangements, data, figures, solve, train
+from landscape import arrangements, clarke, data, figures, solve, train
 from landscape.architectures import GatedReLU, VectorReLU
 from landscape.bounds import EXACT, beta_max
 from landscape.problem import Problem
@@ -28,7 +30,7 @@ from landscape.solvers import Solution, group_lasso, units
 from landscape.training import batched
 
 VERSIONS = {
-    "outputs": 1,
+    "outputs": 2,
     "group_lasso": group_lasso.VERSION,
     "units": units.VERSION,
     "train": batched.VERSION,
@@ -63,7 +65,7 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     runs = _trained(problem, cfg)
     kept = np.isfinite(runs.objectives)
     errors = [sweep.held_out_error(sample, runs[int(i)]) for i in np.flatnonzero(kept)]
-    best = float(runs.objectives[kept].min())
+    best = int(runs.objectives[kept].argmin())
     certificate, ranks = solution.certificate, _ranks(solution)
     row = {
         **sweep.described(sample, problem),
@@ -81,9 +83,9 @@ def cell(cfg: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "mean_rank": float(np.mean(ranks)) if len(ranks) else 0.0,
         "largest_rank": int(max(ranks, default=0)),
         "test_error": sweep.held_out_error(sample, solution.network()),
-        "trained": best,
-        "trained_gap": 1.0 - certificate.dual / best,
-        "test_error_trained": float(np.median(errors)),
+        "trained": float(runs.objectives[kept][best]),
+        "trained_gap": 1.0 - certificate.dual / float(runs.objectives[kept][best]),
+        "test_error_trained": errors[best],
         "seconds": seconds,
     }
     arrays = {"ranks": np.array(ranks), "objectives": runs.objectives[kept]}
@@ -94,10 +96,9 @@ def _trained(problem: Problem, cfg: Any) -> Any:
     """Return the networks of the learning rate with the lowest end."""
     seeds, start = range(cfg.seeds), None
     own = problem.architecture
-    if isinstance(
-        own, GatedReLU
-    ):  # its gates are not trained: there is one neuron for every pattern
-        gates = arrangements.enumerate(problem.design).gates
+    if isinstance(own, GatedReLU):  # its gates are not trained: all patterns, blocks of any rank
+        rank = min(problem.design.shape[1], problem.outputs)
+        gates = arrangements.enumerate(problem.design).gates.repeat(rank, axis=0)
         start = own.initial(problem, len(gates), seeds)
         start["gate"] = torch.as_tensor(gates).expand(len(seeds), -1, -1).clone()
     found = []
@@ -118,7 +119,8 @@ def _ranks(solution: Solution) -> list[int]:
     values = solution.network().values
     w, a = (values[k].detach().numpy() for k in ("hidden", "output"))
     gates = values["gate"].detach().numpy() if "gate" in values else w
-    masks = gates @ solution.problem.design.T > 0
+    design = solution.problem.design
+    masks = (gates @ design.T > 0) & ~clarke.ties(design, gates)
     if not len(masks):
         return []
     group = np.unique(masks, axis=0, return_inverse=True)[1].reshape(-1)
@@ -141,7 +143,7 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
                 _draw(row, part[part["norm"] == norm], least, colour, marker, label)
             _dress(row, part, name)
         for ax in axes[-1]:
-            ax.set_xlabel("β / β_max")
+            ax.set_xlabel(r"$β / β_\mathrm{max}$")
         figures.legend(fig, axes, ncols=4)
     return {"outputs": fig}
 
