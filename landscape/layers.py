@@ -210,6 +210,11 @@ def layerwise(
     network = solution.network()
     networks, certificates, widths = [network], [solution.certificate], [solution.active]
     for layers in range(3, depth + 1):
+        if not widths[-1]:
+            raise BadInput(
+                f"beta is {problem.beta:g}: layer {layers - 2} has no neurons, and there is none "
+                "beyond it; lower beta or depth."
+            )
         deeper = _of_depth(problem, layers)
         start = _grown(networks[-1].values)
         found: OnFeatures = on_features(deeper, start, solve, patterns, **options)

@@ -178,3 +178,5 @@ def test_what_is_refused():
         layerwise(problem.replace(architecture=TwoLayer()))
     with pytest.raises(BadInput, match="depth"):
         layerwise(problem, 1)
+    with pytest.raises(BadInput, match="layer 1 has no neurons"):
+        layerwise(problem.replace(beta=1e6), 3)

@@ -128,7 +128,7 @@ def test_one_output_prices_as_two_layers_do():
 
 
 def test_wrong_prices_would_be_seen(monkeypatch):
-    """Cones without the bent part, and arcs without eigen-directions, fail at once."""
+    """Cones without the bent part, and arcs without eigen-directions, bound too low."""
     rng = np.random.default_rng(4)
     wrong = {"cones": False, "circle": False}
     true_circle = [vectors.circle(*random_instance(rng, 6, 2, 2)) for _ in range(5)]
@@ -142,12 +142,12 @@ def test_wrong_prices_would_be_seen(monkeypatch):
     def straight(self, rows, weights, rays, charge):
         whole(self, rows, weights, rays, charge)
         peaks = vector_cones.values(rows, weights, rays.reshape(-1, rays.shape[2]))
-        self.bounds, self.dual = vector_cones._least(rays, peaks.reshape(rays.shape[:2]) / 1.2)
+        self.bounds, self.dual = vector_cones._least(rays, peaks.reshape(rays.shape[:2]))
 
     monkeypatch.setattr(vector_cones._Cones, "__init__", straight)
-    X, N = random_instance(np.random.default_rng(5), 8, 3, 2)
+    X, N = random_instance(np.random.default_rng(2), 8, 3, 2)
     found = vector_cones.searched(X, N, 20_000)
-    wrong["cones"] = found.bound < found.values[0] or not found.exact
+    wrong["cones"] = found.bound < found.values[0] * (1 - 1e-3)
     assert all(wrong.values())
 
 

@@ -78,7 +78,8 @@ def searched(
         tolerance: relative accuracy asked of a supremum above the target.
     """
     r, scale = rows.shape[1], size(rows, weights)
-    charge = (4.0 * (sum(rows.shape) + weights.shape[1] + 16) * EPSILON + ZERO) * scale
+    rounding = 4.0 * (sum(rows.shape) + weights.shape[1] + 16) * EPSILON
+    charge = (rounding + r**0.5 * ZERO) * scale  # a unit vector's c_i add up to √r at most at first
     rays = np.array(list(itertools.product([1.0, -1.0], repeat=r)))[:, :, None] * np.eye(r)
     bounds = np.full(len(rays), np.inf)
     directions, attained = np.zeros((0, r)), np.zeros(0)
