@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from landscape import arrangements
+from landscape.architectures import TwoLayer
+from landscape.bounds import SEARCH
 from landscape.errors import BadInput
 from landscape.generative import (
     Autoregressive,
@@ -115,8 +117,31 @@ def test_an_autoencoder_reconstructs_and_has_no_likelihood():
             refused()
 
 
+def test_bounds_hold_for_all_patterns_whatever_was_solved():
+    """Some patterns bound nothing; what a search ends with is no bound, its relaxed bound is."""
+    X = np.where(np.random.default_rng(0).random((40, 8)) < 0.5, -1.0, 1.0)
+    searched = Autoregressive(X, 1.0).solve(throw=False, limit=3, rounds=2)
+    found = [one.certificate for one in searched.solutions]
+    assert all(one.scope == SEARCH and one.relaxed < one.dual for one in found)
+    assert searched.bound == pytest.approx(sum(one.relaxed for one in found), rel=1e-12)
+    assert not searched.exact
+    coder = Autoregressive(_samples(5, d=3), 0.3, parents=everything(3))
+    few = arrangements.sample(coder.problems[0].design, 2, seed=0)
+    part = coder.solve(patterns=few)
+    assert part.objective > coder.solve().objective + 1e-3  # its duals are above the optimum
+    assert part.bound == -np.inf and not part.exact
+
+
+@pytest.mark.parametrize("parents", [3, [[True], [], [], []], [["a"], [], [], []], [[], [0]]])
+def test_parents_are_refused_by_name(parents):
+    with pytest.raises(BadInput, match="parents"):
+        Autoregressive(_samples(6), 0.1, parents=parents)
+
+
 def test_refusals():
     X = _samples(6)
+    with pytest.raises(BadInput, match=r"architecture .* bias='none'"):
+        Autoregressive(X, 0.1, architecture=TwoLayer(bias="free"))
     for wrong, said in ((X * 2, "binarise"), (X[0], "shape"), (np.ones((4, 2)), "column 0")):
         with pytest.raises(BadInput, match=said):
             Autoregressive(wrong, 0.1)

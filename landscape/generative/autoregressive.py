@@ -15,6 +15,7 @@ unshared hidden neurons: there are no conditionals of a joint density then, and 
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ import numpy as np
 from scipy.special import expit
 
 from landscape.architectures import TwoLayer
-from landscape.bounds import EXACT, SEARCH
+from landscape.bounds import EXACT, SEARCH, of_a_part
 from landscape.errors import BadInput, whole
 from landscape.problem import Problem
 from landscape.solvers import solve
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from landscape.architectures.base import Architecture
+    from landscape.certificate import Certificate
     from landscape.network import Network
     from landscape.solvers import Solution
 
@@ -83,23 +85,21 @@ class Autoregressive:
     ) -> None:
         self.X = _signs("X", X)
         d = self.X.shape[1]
-        listed = preceding(d) if parents is None else parents
-        if len(listed) != d or any(not set(one) <= set(range(d)) for one in listed):
-            raise BadInput(
-                f"parents has {len(listed)} entries: one list of coordinates 0 … {d - 1} is needed "
-                f"for each of the {d} columns of X."
-            )
-        self.parents = tuple(tuple(one) for one in listed)
+        self.parents = _parents(preceding(d) if parents is None else parents, d)
         constant = np.flatnonzero(np.ptp(self.X, axis=0) == 0)
         if len(constant):
             raise BadInput(
                 f"X is {self.X[0, constant[0]]:g} throughout column {constant[0]}: there is "
                 "nothing to learn in it; leave it out."
             )
-        self.problems = tuple(
-            Problem(
-                self.inputs(self.X, k), self.X[:, k], beta, "logistic", architecture or TwoLayer()
+        if getattr(architecture, "hidden_bias", "none") != "none":
+            raise BadInput(
+                f"architecture is {architecture}: outputs take the constant as their first input, "
+                "which is a penalised bias already; take bias='none'."
             )
+        chosen = architecture or TwoLayer()
+        self.problems = tuple(
+            Problem(self.inputs(self.X, k), self.X[:, k], beta, "logistic", chosen)
             for k in range(d)
         )
 
@@ -150,15 +150,12 @@ class Density:
     def bound(self) -> float:
         """Lower bound of the objective over all networks: the sum over outputs; −∞ if unsolved.
 
-        Where the search of an output was not proved complete its relaxed bound counts.
+        Where the dual of an output is that of a search or of some patterns only, what is known of
+        all patterns counts: its relaxed bound, −∞ if there is none.
         """
         if not self.solutions:
             return -np.inf
-        bounds = [
-            one.certificate.relaxed if one.certificate.scope == SEARCH else one.certificate.dual
-            for one in self.solutions
-        ]
-        return float(np.sum(bounds))
+        return float(np.sum([_over_all(one.certificate) for one in self.solutions]))
 
     @property
     def exact(self) -> bool:
@@ -211,6 +208,32 @@ class Density:
                 f"parents: {what} needs parents that come before their children; these programs "
                 "are an autoencoder (logits reconstructs)."
             )
+
+
+def _parents(parents: Any, d: int) -> tuple[tuple[int, ...], ...]:
+    """Return parents as tuples of coordinates, one for each of d outputs, or refuse them."""
+    try:
+        listed = tuple(tuple(one) for one in parents)
+    except TypeError:
+        listed = ()
+    wrong = [j for one in listed for j in one if not _coordinate(j, d)]
+    if len(listed) != d or wrong:
+        found = f"names {wrong[0]!r}" if wrong else f"is {parents!r}"
+        raise BadInput(
+            f"parents {found}: one list of coordinates 0 … {d - 1} is needed for each of the {d} "
+            "columns of X."
+        )
+    return listed
+
+
+def _coordinate(j: Any, d: int) -> bool:
+    return isinstance(j, numbers.Integral) and not isinstance(j, bool) and 0 <= int(j) < d
+
+
+def _over_all(certificate: Certificate) -> float:
+    """Return the lower bound over all patterns."""
+    narrower = certificate.scope == SEARCH or of_a_part(certificate.scope)
+    return certificate.relaxed if narrower else certificate.dual
 
 
 def _signs(name: str, X: ArrayLike, columns: int | None = None) -> Floats:
