@@ -9,7 +9,7 @@ import torch
 
 from landscape import Problem, solve
 from landscape.architectures import TwoLayer
-from landscape.errors import BadInput
+from landscape.errors import BadInput, NotConverged
 from landscape.generative import Mixture, ScoreMatching, denoising, langevin
 
 SKIPS = ("none", "free")
@@ -138,6 +138,52 @@ def test_exact_prices_and_the_middle_of_the_tube(skip):
     )
 
 
+@pytest.mark.parametrize("slopes", ["zero", "one"])
+def test_with_a_free_skip_connection_conventions_do_not_matter(slopes):
+    """Left ramps are right ones with the other slope, less a linear part."""
+    problem = _problem(1, share=0.02, skip="free")
+    one = problem.solve(slopes)
+    assert one.value == pytest.approx(_reference(problem, slopes)[0], rel=1e-6)
+    assert one.value == pytest.approx(problem.solve().value, rel=1e-9)
+
+
+@pytest.mark.parametrize("slopes", ["zero", "one"])
+def test_bounds_of_one_convention_are_those_of_its_program(slopes):
+    problem = _problem(2, share=0.02)
+    one, rng = problem.solve(slopes), np.random.default_rng(0)
+    assert one.value - 1e-6 * abs(one.value) <= one.bound <= one.value + 1e-12 * abs(one.value)
+    assert one.bound > problem.solve().value + 1e-3 * abs(one.value)  # none of all networks
+    at = np.unique(one.ramps.slopes).tolist()
+    for size in (1e-6, 1.0, 30.0):
+        moved = one.nu + size * rng.standard_normal(len(problem.x))
+        assert problem.tube.lower_bound(moved, problem.beta, at) <= one.value * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("skip", SKIPS)
+def test_what_is_not_solved_says_so(skip):
+    """Samples 1e-9 apart near the least β: floating point cannot resolve the network."""
+    base = np.random.default_rng(0).standard_normal(40)
+    close = ScoreMatching(np.concatenate([base, base + 1e-9]), 1.5, skip)
+    far = ScoreMatching(base + 1e9, 1.5, skip)
+    for problem in (close, far):
+        with pytest.raises(NotConverged, match="centre and scale"):
+            problem.solve()
+        assert problem.solve(throw=False).gap > 1e-6
+    sharp = ScoreMatching(base, 1.5, skip)
+    assert sharp.solve(tolerance=1e-7).gap <= 1e-7
+    with pytest.raises(NotConverged, match="above tolerance 0"):
+        sharp.solve(tolerance=0.0)
+
+
+@pytest.mark.parametrize("skip", SKIPS)
+def test_offsets_cost_the_program_nothing(skip):
+    base = np.round(np.random.default_rng(0).standard_normal(40), 3)
+    at_home = ScoreMatching(base, 1.5, skip).solve()
+    away = ScoreMatching(base + 2.0**30, 1.5, skip).solve(throw=False)
+    assert away.value == pytest.approx(at_home.value, rel=1e-3)  # the samples are rounded
+    assert away.bound == pytest.approx(away.value, rel=1e-8)
+
+
 def test_below_the_least_beta_a_network_falls_for_ever():
     x = np.array([0.0, 1.0, 2.0])
     problem = ScoreMatching(x, 1.001)
@@ -190,6 +236,27 @@ def test_the_learned_score_nears_the_truth_and_samples_from_it():
     assert abs(drawn.mean() - 0.0) < 0.25 and abs(drawn.std() - 1.39) < 0.25
     with pytest.raises(BadInput, match="step"):
         langevin(lambda x: x**3, np.ones(3), 1.0, 100)
+
+
+def test_langevin_has_the_moments_of_its_recursion():
+    """With a Gaussian score it is x ← (1 − η/σ²)x + √(2η)ε, whose moments are known."""
+    chains, variance, step = 40_000, 0.5, 0.1
+    shrunk = 1.0 - step / variance
+    for steps in (1, 3, 40):
+        drawn = langevin(lambda x: -x / variance, np.full(chains, 2.0), step, steps, seed=steps)
+        spread = 2 * step * (1 - shrunk ** (2 * steps)) / (1 - shrunk**2)
+        assert abs(drawn.mean() - 2.0 * shrunk**steps) < 5 * (spread / chains) ** 0.5
+        assert abs(drawn.var() / spread - 1) < 5 * (2 / chains) ** 0.5
+
+
+def test_every_noisy_value_keeps_its_own_past():
+    """The value is noisy + σ² target; with several draws of the noise it stays beside its past."""
+    value = np.random.default_rng(1).standard_normal(7)
+    X, y = denoising(np.stack([value, -2 * value], axis=1), value, 0.3, copies=3)
+    kept = X[:, 2] + 0.3**2 * y
+    np.testing.assert_allclose(X[:, :2], np.stack([kept, -2 * kept], axis=1), atol=1e-12)
+    np.testing.assert_allclose(np.sort(kept), np.sort(np.tile(value, 3)), atol=1e-12)
+    assert len(np.unique(y)) == 21
 
 
 def test_denoising_scores_are_certified_regressions():

@@ -41,7 +41,7 @@ import numpy as np
 import torch
 
 from landscape.architectures import TwoLayer
-from landscape.errors import BadInput, above_zero, unknown
+from landscape.errors import BadInput, NotConverged, above_zero, at_least_zero, unknown
 from landscape.generative.scores import Ramps, Score, minimise
 from landscape.generative.tubes import Tube
 from landscape.problem import Problem
@@ -103,20 +103,29 @@ class ScoreMatching:
 
     @property
     def free(self) -> tuple[Floats, Floats]:
-        """A_0 (n, q) and b_0 (q,)."""
+        """A_0 (n, q) and b_0 (q,): a constant, and x less its `centre` with a skip connection."""
         ones, n = np.ones(len(self.x)), float(len(self.x))
         if self.skip == "none":
             return ones[:, None], np.zeros(1)
-        return np.stack([ones, self.x], axis=1), np.array([0.0, n])
+        return np.stack([ones, self.x - self.centre], axis=1), np.array([0.0, n])
+
+    @property
+    def centre(self) -> float:
+        """Where the linear part is zero: an offset of the samples costs the program no digits."""
+        return float(self.x[0] + (self.x - self.x[0]).mean())
 
     def ramps(self, slopes: str = "both") -> Ramps:
-        """Return the ramps at samples, with both slopes at the kink, or with "zero" or "one"."""
+        """Return the ramps at samples, with both slopes at the kink, or with "zero" or "one".
+
+        With a free skip connection all are the same: (t − x)_+ is (x − t)_+ with the other slope
+        at its kink, less a linear part.
+        """
         if slopes not in SLOPES:
             raise unknown("slopes", slopes, SLOPES)
-        sides = (1.0, -1.0) if self.skip == "none" else (1.0,)
-        listed = [
-            (t, side, at) for side in sides for at in SLOPES[slopes] for t in self.points
-        ]  # with a skip connection left ramps are right ones, the other slope at the kink
+        sides, values = (1.0, -1.0), SLOPES[slopes]
+        if self.skip == "free":
+            sides, values = (1.0,), SLOPES["both"]
+        listed = [(t, side, at) for side in sides for at in values for t in self.points]
         kinks, side, at = (np.array(part) for part in zip(*listed, strict=True))
         apart = side * (self.x[:, None] - kinks)
         sums = side * ((apart > 0) + at * (apart == 0)).sum(0)
@@ -149,17 +158,30 @@ class ScoreMatching:
         Args:
             nu: any dual point, shape (n,), in the order of `x`, ascending.
         """
-        return self.tube.lower_bound(nu, self.beta)
+        return self.tube.lower_bound(nu, self.beta, SLOPES["both"])
 
-    def solve(self, slopes: str = "both") -> Score:
+    def solve(self, slopes: str = "both", *, tolerance: float = 1e-6, throw: bool = True) -> Score:
         """Solve the program.
 
         Args:
             slopes: φ'(0) allowed at kinks on samples: "both" for the infimum over all networks,
                 "zero" or "one" for kinks on samples under one convention.
+            tolerance: relative gap of the network at which the outcome counts as solved.
+            throw: raise if the gap stays above the tolerance; otherwise `Score.gap` says so.
+
+        Raises:
+            NotConverged: if the gap stays above ``tolerance``.
         """
+        at_least_zero("tolerance", tolerance)
         ramps = self.ramps(slopes)
-        return Score(self, *minimise(self, ramps), ramps)
+        score = Score(self, *minimise(self, ramps), ramps)
+        if throw and not score.gap <= tolerance:
+            raise NotConverged(
+                f"The network's gap is {score.gap:.1e}, above tolerance {tolerance:g}: centre and "
+                "scale x, join samples that are nearly equal, or take a beta further above "
+                f"{self.beta_min:g}, where the objective loses its lower bound."
+            )
+        return score
 
     def lift(self, parameters: Parameters) -> tuple[Floats, Floats]:
         """Return (z, ξ) of one network over `ramps`: its value never exceeds the objective."""
@@ -168,6 +190,7 @@ class ScoreMatching:
         free[0] = float(parameters["constant"].detach())
         if self.skip == "free":
             free[1] = float(parameters["skip"].detach()[0])
+            free[0] += free[1] * self.centre
         places = {
             (s, at, t): g
             for g, (s, at, t) in enumerate(zip(ramps.sides, ramps.slopes, ramps.kinks, strict=True))
@@ -180,7 +203,7 @@ class ScoreMatching:
                 continue
             size, kink, side = abs(w) * a, -b / w, 1.0 if w > 0 else -1.0
             if self.skip == "free" and side < 0:  # (t − x)_+ = (x − t)_+ − x + t
-                free += size * np.array([kink, -1.0])
+                free += size * np.array([kink - self.centre, -1.0])
                 side = 1.0
             for share, at, point in self._ends(kink, side):
                 z[places[side, at, point]] += share * size

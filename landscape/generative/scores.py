@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +50,7 @@ class Score:
     Attributes:
         problem: what was solved.
         z: sizes of the ramps, shape (G,).
-        free: ξ, and v with a skip connection.
+        free: ξ, and v with a skip connection, whose linear part is zero at the problem's `centre`.
         ramps: of the program.
     """
 
@@ -68,12 +69,13 @@ class Score:
         """The dual point ν = −s(x)."""
         return -(self.ramps.columns @ self.z + self.problem.free[0] @ self.free)
 
-    @property
+    @cached_property
     def bound(self) -> float:
-        """A rigorous lower bound of every network's objective."""
-        return self.problem.lower_bound(self.nu)
+        """A rigorous lower bound of the program: with both slopes, of every network's objective."""
+        slopes = np.unique(self.ramps.slopes).tolist()
+        return self.problem.tube.lower_bound(self.nu, self.problem.beta, slopes)
 
-    @property
+    @cached_property
     def objective(self) -> float:
         """The objective of `network`."""
         with torch.no_grad():
@@ -105,7 +107,9 @@ class Score:
         parameters = {"hidden": hidden, "output": np.sign(self.z[used]) * size}
         if self.problem.skip == "free":
             parameters["skip"] = self.free[1:]
-        parameters["constant"] = np.array(self.free[0])
+            parameters["constant"] = np.array(self.free[0] - self.free[1] * self.problem.centre)
+        else:
+            parameters["constant"] = np.array(self.free[0])
         tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
         return Network(self.problem.architecture, tensors)
 

@@ -8,6 +8,7 @@ connection, where :math:`Σν_ix_i = n`, it is the same price.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ class Tube:
         counts = self.counts.tolist()
         self.least = max(Fraction(counts[0]), Fraction(counts[-1]), Fraction(max(counts), 2))
 
-    def lower_bound(self, nu: Floats, beta: float) -> float:
+    def lower_bound(self, nu: Floats, beta: float, slopes: Sequence[int]) -> float:
         """Return −½‖ν‖² of a feasible dual point next to ν, rounded down.
 
         ν is moved until its sums hold exactly; then it goes so far towards the `middle` of the tube
@@ -47,9 +48,10 @@ class Tube:
         Args:
             nu: any dual point, shape (n,).
             beta: β, above `least`.
+            slopes: φ'(0) of the ramps that are priced, at kinks on samples.
         """
         own = self.admissible(nu)
-        largest, limit = self.largest_price(own), Fraction(beta)
+        largest, limit = self.largest_price(own, slopes), Fraction(beta)
         if largest > limit:
             share = (largest - limit) / (largest - self.least)
             pairs = zip(own, self.middle(), strict=True)
@@ -70,17 +72,20 @@ class Tube:
         own[0] += lacking
         return own
 
-    def largest_price(self, nu: list[Fraction]) -> Fraction:
-        """Return the largest |price| over all kinks, anywhere, of ν that is admissible."""
+    def largest_price(self, nu: list[Fraction], slopes: Sequence[int] = (0, 1)) -> Fraction:
+        """Return the largest |price| of ν that is admissible, over kinks at samples.
+
+        With both slopes no kink anywhere prices higher.
+        """
         n, last = len(nu), len(nu)
         total = sum(v * t for v, t in zip(nu, _exact(self.x), strict=True))
         largest = F = weight = Fraction(0)
         above, later = 0, Fraction(0)
         for here, count in zip(_exact(self.points)[::-1], self.counts.tolist()[::-1], strict=True):
             F += weight * (later - here)  # the weight of the first step is zero
-            prices = [F - above, F - above - count]
-            if not self.tilted:  # (t − x)_+ = (x − t)_+ − (x − t), and Σν = 0
-                prices += [price - total + n for price in prices]
+            prices = [F - above - at * count for at in slopes]
+            if not self.tilted:  # (t − x)_+ = (x − t)_+ − (x − t), the other slope, and Σν = 0
+                prices += [F - above - (1 - at) * count - total + n for at in slopes]
             largest = max(largest, *map(abs, prices))
             weight += sum(nu[last - count : last])
             above, last, later = above + count, last - count, here
