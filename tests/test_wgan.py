@@ -160,6 +160,19 @@ def test_pieces_on_a_line_are_the_clip():
     assert game.solve().value <= found.value <= 1.02 * game.solve().value
 
 
+def test_pieces_do_not_depend_on_units():
+    X, found = np.random.default_rng(0).standard_normal((8, 2)), {}
+    for unit in (1.0, 1e-6, 1e6):
+        found[unit] = match_pieces(Game(unit * X, 0.25 * unit))
+        assert found[unit].value == pytest.approx(unit**2 * found[1.0].value, rel=1e-6)
+        assert found[unit].bound == pytest.approx(unit**2 * found[1.0].bound, rel=1e-6)
+        assert found[unit].price == pytest.approx(unit * found[1.0].price, rel=1e-6)
+        assert found[unit].history == pytest.approx(
+            [unit**2 * value for value in found[1.0].history], rel=1e-6
+        )
+        np.testing.assert_allclose(found[unit].generated / unit, found[1.0].generated, atol=1e-5)
+
+
 def test_pieces_in_the_plane_are_between_their_bounds():
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, 2 * np.pi, 12)
@@ -170,6 +183,22 @@ def test_pieces_in_the_plane_are_between_their_bounds():
     assert 0 < found.bound <= found.value < game.energy(X)
     assert (np.diff(found.history) <= 0).all()
     assert axes_bound(game) <= game.energy(X)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda game: alternate(game, []), "seeds is empty"),
+        (lambda game: game.price(np.zeros((3, 5))), r"G has shape \(3, 5\).*\(m, 2\)"),
+        (lambda game: game.mismatch(np.zeros(3)), r"G has shape \(3,\)"),
+        (lambda game: game.mismatch(np.zeros((0, 2))), r"G has shape \(0, 2\)"),
+        (lambda game: game.energy(np.zeros(2)), r"G has shape \(2,\)"),
+        (lambda game: game.price(np.full((3, 2), np.nan)), "G has NaN"),
+    ],
+)
+def test_samples_and_seeds_are_refused_by_name(call, said):
+    with pytest.raises(BadInput, match=said):
+        call(Game(np.ones((3, 2)), 0.1, "linear"))
 
 
 def test_refusals():

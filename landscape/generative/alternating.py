@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from landscape.errors import NotConverged, above_zero, whole
+from landscape.errors import BadInput, NotConverged, above_zero, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,9 +75,12 @@ def alternate(
         record: steps between entries of the trace, about.
 
     Raises:
+        BadInput: naming the argument.
         NotConverged: if a game leaves the range of numbers.
     """
     seeds = list(seeds)
+    if not seeds:
+        raise BadInput("seeds is empty: there must be at least one.")
     m = len(game.X) if samples is None else whole("samples", samples)
     for name, count in (("steps", steps), ("record", record), ("width", width)):
         whole(name, count)

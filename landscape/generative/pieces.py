@@ -97,11 +97,24 @@ def match_pieces(
     """
     if game.discriminator != "relu":
         raise BadInput(f"game has {game.discriminator} discriminators: pieces are of ReLU neurons.")
+    m = len(game.X) if samples is None else whole("samples", samples)
+    # Prices have the unit of the data, energies its square: Clarabel's tolerances have none.
+    unit = 2.0 ** int(np.frexp(np.abs(game.X).max())[1])  # a power of two: nothing is rounded
+    G, history = _matched(Game(game.X / unit, game.beta / unit), m, whole("rounds", rounds), seed)
+    price, exact = game.price(G * unit)
+    if not history or price > game.beta:
+        raise NotConverged(
+            f"A neuron prices {price / game.beta:.4g} β after {rounds} rounds: raise rounds."
+        )
+    values = tuple(value * unit**2 for value in history)
+    return Pieces(game, G * unit, price, exact, axes_bound(game), values)
+
+
+def _matched(game: Game, m: int, rounds: int, seed: int) -> tuple[Floats, list[float]]:
+    """Return m samples by rounds of programs, and the values of those that ended feasible."""
     rng, n = np.random.default_rng(seed), len(game.X)
-    m = n if samples is None else whole("samples", samples)
-    whole("rounds", rounds)
     G = game.X[rng.permutation(n)[:m]] if m <= n else game.X[rng.integers(n, size=m)]
-    held, d, history = G, game.X.shape[1], []
+    held, d, history = G, game.X.shape[1], list[float]()
     cuts = _highest(game, np.zeros_like(G), _directions(d, rng), 48)
     for _ in range(rounds):
         G, value = _moved(game, held, cuts)
@@ -113,12 +126,7 @@ def match_pieces(
         if history and history[-1] - value <= SETTLED * value:
             break
         history.append(value)
-    price, exact = game.price(held)
-    if not history or price > game.beta:
-        raise NotConverged(
-            f"A neuron prices {price / game.beta:.4g} β after {rounds} rounds: raise rounds."
-        )
-    return Pieces(game, held, price, exact, axes_bound(game), tuple(history))
+    return held, history
 
 
 def _directions(d: int, rng: np.random.Generator) -> Floats:

@@ -84,6 +84,7 @@ class Game:
 
     def energy(self, G: Floats) -> float:
         """Return ½E‖g‖² of generated samples (m, d)."""
+        G = self._samples(G)
         return 0.5 * float((G**2).sum(1).mean())
 
     def beside(self, G: Floats) -> tuple[Problem, Floats]:
@@ -92,6 +93,7 @@ class Game:
         The weights w are 1/n on data and −1/m on samples, so that wᵀD = E_X D − E_G D: what prices
         neurons at a dual point prices them here.
         """
+        G = self._samples(G)
         n, m = len(self.X), len(G)
         weights = np.concatenate([np.full(n, 1.0 / n), np.full(m, -1.0 / m)])
         rows = np.vstack([self.X, G])
@@ -101,6 +103,12 @@ class Game:
         """Return an upper bound of every neuron's price, and whether it is attained.
 
         By the oracle of the architecture: rounding is included.
+
+        Args:
+            G: generated samples (m, d).
+
+        Raises:
+            BadInput: for samples of another shape.
         """
         problem, weights = self.beside(G)
         found = AllPatterns(problem, EFFORT)(weights)
@@ -109,9 +117,14 @@ class Game:
     def mismatch(self, G: Floats) -> float:
         """Return the largest price in closed form; ReLU neurons on a line only.
 
+        Args:
+            G: generated samples (m, d).
+
         Raises:
-            BadInput: for ReLU neurons in more than one dimension (`price` does those).
+            BadInput: for samples of another shape, and for ReLU neurons in more than one
+                dimension (`price` does those).
         """
+        G = self._samples(G)
         if self.discriminator == "linear":
             return float(np.linalg.norm(self.X.mean(0) - G.mean(0)))
         if self.discriminator == "quadratic":
@@ -150,6 +163,15 @@ class Game:
         G = np.clip(X, low, high)
         bound = float(_huber(X[:, 0], low, high).mean() - beta * (high - low))
         return Equilibrium(self, G, bound, np.array([[low, high]]))
+
+    def _samples(self, G: Floats) -> Floats:
+        """Return generated samples as float64, or refuse their shape or their numbers."""
+        G, d = np.asarray(G, dtype=np.float64), self.X.shape[1]
+        if G.ndim != 2 or len(G) == 0 or G.shape[1] != d:
+            raise BadInput(f"G has shape {G.shape}: samples beside these data are (m, {d}).")
+        if not np.isfinite(G).all():
+            raise BadInput("G has NaN or infinite entries: leave such samples out.")
+        return G
 
     def _check_line(self, what: str) -> None:
         if self.X.shape[1] != 1:
