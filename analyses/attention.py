@@ -1,15 +1,15 @@
 """Attention, mixers and Fourier mixing beside their convex programs (Sahiner et al., ICML 2022).
 
 A cell is one data set of token sequences and one architecture: networks from several seeds are
-trained (by L-BFGS: Adam is slow on products of three), and the convex program is solved with a
-certified lower bound.  The first figure compares architectures: gaps of trained networks to the
-bound, how many heads they have and how many the optimum has (the rank of its matrices), test errors
-of both; a two-layer ReLU network and a linear map, which see the same numbers as one row, stand
-beside them.  Heads of ReLUs, and ReLU networks of many inputs, have no exact price: their convex
-points come from a search of a few rounds, and their bounds are relaxations, which say little on
-data of this size.  The second figure follows rank, test error and the share of the objective that
-is penalty from β_max down.  (Heads of a trained network: its singular values above 1e-3 of the
-largest.)
+trained (by some steps of L-BFGS: Adam is slow on products of three), and the convex program is
+solved with a certified lower bound.  The first figure compares architectures: gaps of trained
+networks to the bound, how many heads they have and how many the optimum has (the rank of its
+matrices), test errors of both; a two-layer ReLU network and a linear map, which see the same
+numbers as one row, stand beside them.  Heads of ReLUs, and ReLU networks of many inputs, have no
+exact price: their convex points come from a search of a few rounds, and their bounds are relaxations,
+which say little on data of this size.  The second figure follows rank, test error and the share of
+the objective that is penalty from β_max down.  (Heads of a trained network: its singular values
+above 1e-3 of the largest.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from landscape.solvers import bilinear, generation, restricted, units
 from landscape.training import batched
 
 VERSIONS = {
-    "attention": 1,
+    "attention": 2,
     "train": batched.VERSION,
     "bilinear": bilinear.VERSION,
     "generation": generation.VERSION,
@@ -38,8 +38,8 @@ VERSIONS = {
 }
 SUMMARY = (
     "study", "data", "n", "d", "beta", "architecture", "optimum", "bound", "scope", "gap", "heads",
-    "seconds", "best_trained", "best_gap", "trained_heads", "train_seconds", "test_error_optimum",
-    "test_error_trained",
+    "seconds", "steps", "best_trained", "best_gap", "trained_heads", "train_seconds",
+    "test_error_optimum", "test_error_trained",
 )  # fmt: skip
 FLOOR = 1e-8
 """Relative gaps below this are drawn at it."""
@@ -95,6 +95,7 @@ def _trained(
         "width": cfg.width,
         "seeds": len(finite),
         "trained_by": cfg.trained_by,
+        "steps": cfg.steps,
         "best_trained": float(objectives.min()),
         "best_gap": float(gaps.min()),
         "trained_heads": int(heads[best]),
@@ -181,7 +182,7 @@ def _spread(ax: Any, place: int, values: Any, kind: str, exact: bool) -> None:
     label = f"trained ({line['label']}{'' if exact else '; bound relaxed'})"
     ax.plot(
         values, np.full(len(values), place), ls="none", marker="o", ms=3.5, color=line["color"],
-        mfc=line["color"] if exact else "white", alpha=0.8, label=label,
+        mfc=line["color"] if exact else "white", alpha=0.8, label=label, zorder=4,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from analyses import sweep
 from landscape import figures, layerwise, train
@@ -232,6 +233,7 @@ def _draw_layers(table: Any, store: Any) -> Any:
         line = {"color": figures.method("convex")["color"], "marker": "o", "ms": 3, "lw": 0.8}
         middle.plot(depths, np.stack([one["objectives"] for one in cells]).T, **line)
         middle.set_yscale("log")
+        middle.yaxis.set_minor_formatter(NullFormatter())
         middle.set_ylabel("objective of the layer")
         middle.set_title(f"β = {first['beta']:g}; a line a split", fontsize=7)
         gaps = np.maximum(np.stack([one["gaps"] for one in cells]), 1e-16)
@@ -239,7 +241,7 @@ def _draw_layers(table: Any, store: Any) -> Any:
         right.set_yscale("log")
         right.set_ylim(1e-13, 1e-5)
         right.set_ylabel("certified relative gap")
-        right.set_title("given gates and layers below", fontsize=7)
+        right.set_title("given the layers below", fontsize=7)
         for ax in (left, middle, right):
             ax.set_xticks(depths)
             ax.set_xlabel("layers")

@@ -143,7 +143,7 @@ def render(table: Any, store: Any, cfg: Any) -> dict[str, Any]:
                 _draw(row, part[part["norm"] == norm], least, colour, marker, label)
             _dress(row, part, name)
         for ax in axes[-1]:
-            ax.set_xlabel(r"$β / β_\mathrm{max}$")
+            ax.set_xlabel(r"β / β$_{\mathrm{max}}$")
         figures.legend(fig, axes, ncols=4)
     return {"outputs": fig}
 

@@ -15,9 +15,10 @@ from landscape import figures
 from landscape.store import Store
 
 NAMES = (
-    "depth", "interpolators", "landscape_slices", "neuron_sparsity", "normalisation",
-    "optimal_set", "optimizers", "path_connectivity", "pattern_sampling", "regularisation_path",
-    "scaling", "solver_race", "spurious_minima", "stationary_points", "trajectories",
+    "attention", "depth", "generative", "interpolators", "landscape_slices", "neuron_sparsity",
+    "normalisation", "optimal_set", "optimizers", "outputs", "path_connectivity",
+    "pattern_sampling", "regularisation_path", "scaling", "solver_race", "spurious_minima",
+    "stationary_points", "trajectories",
 )  # fmt: skip
 
 
