@@ -6,10 +6,10 @@ solved with a certified lower bound.  The first figure compares architectures: g
 networks to the bound, how many heads they have and how many the optimum has (the rank of its
 matrices), test errors of both; a two-layer ReLU network and a linear map, which see the same
 numbers as one row, stand beside them.  Heads of ReLUs, and ReLU networks of many inputs, have no
-exact price: their convex points come from a search of a few rounds, and their bounds are relaxations,
-which say little on data of this size.  The second figure follows rank, test error and the share of
-the objective that is penalty from β_max down.  (Heads of a trained network: its singular values
-above 1e-3 of the largest.)
+exact price: their convex points come from a search of a few rounds, and their bounds are
+relaxations, which say little on data of this size.  The second figure follows rank, test error and
+the share of the objective that is penalty from β_max down.  (Heads of a trained network: its
+singular values above 1e-3 of the largest.)
 """
 
 from __future__ import annotations
