@@ -11,6 +11,8 @@ from landscape import figures
 
 DATA, OPTIMUM, TRAINED, TRUTH = "0.6", "#D55E00", "#0072B2", "black"
 DISCRIMINATORS = {"linear": "#009E73", "quadratic": "#CC79A7", "relu": "#D55E00"}
+FLOOR = 1e-16
+"""Gaps are drawn at no less: they end in rounding, which has either sign."""
 NAMES = {"linear": "linear", "quadratic": "quadratic", "relu": "ReLU, on a line"}
 
 
@@ -47,11 +49,12 @@ def _learned(ax: Any, rows: list[Any], store: Any, truth: Any) -> None:
         shade = figures.shade(0.15 + 0.7 * k / max(1, len(rows) - 1))
         score = store.arrays(rows[k]["key"])["score"]
         ax.plot(grid, score, color=shade, lw=1, label=f"β = {rows[k]['beta']:g}")
-    ax.set_ylim(-15, 9)
     ax.set_xlabel("x")
     ax.set_ylabel("score")
     ax.set_title(f"learned scores, n = {rows[0]['n']}", loc="left")
-    ax.legend(loc="lower left")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.5 * (high - low))
+    ax.legend(loc="upper left", ncols=2, columnspacing=1)
 
 
 def _errors(ax: Any, rows: list[Any]) -> None:
@@ -64,7 +67,7 @@ def _errors(ax: Any, rows: list[Any]) -> None:
     )  # fmt: skip
     band = (0.5 * rows[0]["n"] * np.log(2 / 0.05)) ** 0.5
     if beta[0] <= band <= beta[-1]:
-        ax.axvline(band, color="0.5", ls=":", lw=0.8)
+        ax.axvline(band, color="0.5", ls=":", lw=0.8, label="95 % band")
     ax.set_yscale("log")
     figures.sizes_axis(ax, beta)
     ax.set_xlabel("β")
@@ -122,11 +125,22 @@ def _langevin(ax: Any, row: Any, store: Any, truth: Any) -> None:
     """Draw Langevin samples of the learned score beside the density."""
     grid = np.linspace(-4, 4, 401)
     samples = store.arrays(row["key"])["samples"]
-    ax.hist(samples, bins=np.linspace(-4, 4, 49), density=True, color=OPTIMUM, alpha=0.45)
-    ax.plot(grid, truth.density(grid), color=TRUTH)
+    learned = _integrated(grid, store.arrays(row["key"])["score"])
+    ax.hist(samples, bins=48, density=True, color=OPTIMUM, alpha=0.45, label="chains")
+    ax.plot(grid, learned, color=OPTIMUM, label="learned score's")
+    ax.plot(grid, truth.density(grid), color=TRUTH, label="truth")
     ax.set_xlabel("x")
     ax.set_ylabel("density")
+    ax.set_ylim(0, 1.6 * ax.get_ylim()[1])
     ax.set_title(f"{len(samples)} Langevin chains, β = {row['beta']:g}", loc="left")
+    ax.legend(loc="upper left")
+
+
+def _integrated(grid: Any, score: Any) -> Any:
+    """Return the density on a grid whose score is given."""
+    steps = np.diff(grid) * (score[1:] + score[:-1]) / 2
+    density = np.exp(np.append(0.0, np.cumsum(steps)) - np.cumsum(steps).max())
+    return density / np.trapezoid(density, grid)
 
 
 def _next(ax: Any, rows: list[Any], store: Any) -> None:
@@ -143,9 +157,10 @@ def _next(ax: Any, rows: list[Any], store: Any) -> None:
         [np.quantile(drawn[past == place], [0.1, 0.5, 0.9]) for place in places]
     ).T
     ax.fill_between(places, low, high, color=OPTIMUM, alpha=0.25, lw=0, label="drawn, 10–90 %")
-    ax.plot(places, middle, color=OPTIMUM)
+    ax.plot(places, middle, color=OPTIMUM, label="drawn, median")
     ax.set_xlabel("value before")
-    ax.set_ylabel("value")
+    ax.set_ylabel(f"value (drawn: noisy, σ = {row['sigma']:g})")
+    ax.set_ylim(None, ax.get_ylim()[1] + 2.5)
     ax.set_title(f"El Niño, lag 1: gap {max(row['gap'], 0):.0e}", loc="left")
     ax.legend(loc="upper left")
 
@@ -168,18 +183,21 @@ def games(table: Any, store: Any, truth: Any) -> Any:
         for kind, row in played.items():
             arrays = store.arrays(row["key"])
             share = arrays["steps"] / arrays["steps"][-1]
-            for ax, name in ((axes[1, 1], "prices"), (axes[1, 2], "energies")):
+            mixed = row["price_pooled"], row["pooled"] / row["objective"]
+            for ax, name, end in zip(axes[1, 1:], ("prices", "energies"), mixed, strict=True):
                 _band(ax, share, arrays[name], kind)
+                ax.plot(1.06, end, "D", ms=4, color=DISCRIMINATORS[kind])
         for ax, what in zip(axes[1, 1:], ("largest price / β", "energy / value"), strict=True):
             ax.axhline(1, color=TRUTH, lw=0.8, ls=":")
             ax.set_yscale("log")
             ax.set_xlabel("share of training")
             ax.set_yticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"])
             ax.yaxis.set_minor_formatter(NullFormatter())
-            ax.set_ylim(0.15, 12)
             ax.set_ylabel(what)
             ax.set_title("gradients with lookahead", loc="left")
         axes[1, 1].legend()
+        axes[1, 2].plot([], [], "D", ms=4, color="0.4", label="second half, mixed")
+        axes[1, 2].legend()
         for ax in axes.flat:
             if not ax.has_data():
                 ax.set_axis_off()
@@ -192,7 +210,8 @@ def _scatter(ax: Any, row: Any, store: Any, what: str) -> None:
     ax.plot(*arrays["X"].T, ".", ms=4, color=DATA, label="data")
     if "trained" in arrays:
         ax.plot(*arrays["trained"].T, "x", ms=3.5, color=TRAINED, label="trained")
-    ax.plot(*arrays["generated"].T, "o", ms=3, mfc="none", color=OPTIMUM, label="optimum")
+    found = "best found" if "relaxed" in row["scope"] else "optimum"
+    ax.plot(*arrays["generated"].T, "o", ms=3, mfc="none", color=OPTIMUM, label=found)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_title(f"{what}, β = {row['beta']:g}", loc="left")
     gap = f"relaxed gap {row['gap']:.1%}" if "relaxed" in row["scope"] else "exact"
@@ -229,7 +248,7 @@ def _band(ax: Any, share: Any, values: Any, kind: str) -> None:
 def densities(table: Any, store: Any, truth: Any) -> Any:
     """Draw held-out likelihoods, gaps of trained networks, real and drawn digits."""
     rows = _rows(table, study="density")
-    best = max(rows, key=lambda row: row["likelihood"])
+    best = max(rows, key=lambda row: row["validated"])
     beta = [row["beta"] for row in rows]
     with figures.style():
         fig = figures.new(figures.ICML_DOUBLE, 2.2)
@@ -238,6 +257,9 @@ def densities(table: Any, store: Any, truth: Any) -> Any:
         ax.plot(beta, [r["likelihood"] for r in rows], color=OPTIMUM, marker="o", label="optimum")
         trained = [r["likelihood_trained"] for r in rows]
         ax.plot(beta, trained, "--", color=TRAINED, marker="s", label="trained (mean)")
+        ax.plot(
+            best["beta"], best["likelihood"], "o", ms=9, mfc="none", color=OPTIMUM, label="chosen β"
+        )
         ax.axhline(best["logistic"], color="#009E73", ls="-.", label="logistic regressions")
         ax.axhline(best["bernoulli"], color=TRUTH, ls=":", label="independent pixels")
         ax.set_ylabel("held-out log-likelihood (nats)")
@@ -245,11 +267,11 @@ def densities(table: Any, store: Any, truth: Any) -> Any:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
         ax = axes[1]
         for row in rows:
-            gaps = np.maximum(store.arrays(row["key"])["trained_gaps"], 1e-9)
+            gaps = np.maximum(store.arrays(row["key"])["trained_gaps"], FLOOR)
             ax.plot([row["beta"]] * len(gaps), gaps, ".", color=TRAINED)
-        ax.plot(beta, np.maximum([r["gap"] for r in rows], 1e-12), "o", color=OPTIMUM, mfc="none")
+        ax.plot(beta, np.maximum([r["gap"] for r in rows], FLOOR), "o", color=OPTIMUM, mfc="none")
         ax.set_yscale("log")
-        ax.set_ylabel("gap to the sum of bounds")
+        ax.set_ylabel(f"gap to bounds (≥ {FLOOR:g})")
         exact = all("exact" in row["scope"] for row in rows)
         ax.set_title("gap: trained (dots), optimum" + ("" if exact else ", relaxed"), loc="left")
         for ax in axes[:2]:
