@@ -93,7 +93,6 @@ def _objectives(ax: Any, rows: list[Any]) -> None:
     ax.set_xlabel("β")
     ax.set_yticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_ylim(0.6 * min(-row["trained"] / n for row in rows), None)
     ax.set_ylabel("−objective / n")
     ax.set_title("objective", loc="left")
     ax.legend()
@@ -291,6 +290,7 @@ def _digits(ax: Any, arrays: Any, beta: float) -> None:
             r, c = half * block + 1 + apart * (k // 12), 1 + apart * (k % 12)
             picture[r : r + side, c : c + side] = image.reshape(side, side)
     ax.imshow(picture, cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+    ax.axhline(half - 0.5, color="white", lw=1)
     ax.set_xticks([])
     ax.set_yticks(
         [half / 2 - 1, 1.5 * half - 1],

@@ -141,6 +141,20 @@ def test_alternating_gradients_come_to_the_saddle_point():
     assert played.energies[-5:].mean() == pytest.approx(found.value, rel=0.1)
 
 
+def test_generators_along_the_way_are_mixed_seed_by_seed():
+    game = _game("linear", 2, 0)
+    played = alternate(game, [0, 1], samples=3, steps=5, record=1, width=2)
+    for seed in range(2):
+        np.testing.assert_array_equal(
+            played.pooled[seed], np.vstack([played.samples[t, seed] for t in (3, 4, 5)])
+        )
+    game = _game("relu", 1, 0, n=12)
+    played = alternate(game, [0], steps=150, rate=0.1, record=10)
+    prices, energies = played.mismatches[8:, 0], played.energies[8:, 0]
+    assert game.mismatch(played.pooled[0]) < 0.99 * prices.mean()  # a price is convex in mixtures
+    assert game.energy(played.pooled[0]) == pytest.approx(energies.mean(), rel=1e-12)
+
+
 def test_steps_without_lookahead_circle_further_out():
     game = _game("quadratic", 2, 0, n=10, share=0.1)
     away = []
