@@ -147,7 +147,7 @@ def _column(column: Any, row: Any, arrays: Any) -> None:
             betas, arrays[name], "o-", color=colour, ms=2.5, lw=1.0,
             label={"train": "training error", "test": "held-out error"}[name],
         )  # fmt: skip
-    column[3].set_ylim(0, 1.05 * float(max(arrays["test"].max(), arrays["train"].max())))
+    column[3].set_ylim(0, 1.05 * float(np.nanmax([arrays["test"], arrays["train"]])))
     column[4].plot(betas, np.maximum(arrays["gaps"], 1e-16), "o", color="black", ms=2.5)
     column[4].set_yscale("log")
     column[4].set_ylim(1e-14, 1e-6)

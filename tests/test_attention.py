@@ -11,6 +11,7 @@ from landscape.architectures import Attention, FourierMixing, Mixer
 from landscape.architectures.tokens import TokenHeads
 from landscape.bounds import EXACT, SEARCH, beta_max
 from landscape.errors import BadInput
+from landscape.pricing import heads
 from landscape.solvers import bilinear
 from landscape.theory import exactness
 
@@ -242,6 +243,27 @@ def test_relu_heads_of_one_output_are_exact():
     solution = solve(problem)
     assert solution.certificate.scope == EXACT
     assert solution.certificate.relative_gap <= 1e-7
+
+
+def test_bounds_output_by_output_hold_for_all_outputs_together():
+    """Of few inputs and several outputs: the largest of any orthonormal outputs is not enough."""
+    rng = np.random.default_rng(9)
+    binding = 0
+    for _ in range(6):
+        A, C = rng.standard_normal((30, 2)), np.abs(rng.standard_normal((30, 3)))
+        C[:15] *= [1.0, 0.0, 0.0]
+        C[15:] *= [0.0, 1.0, 1.0]
+        angles = np.linspace(0, 2 * np.pi, 20_001)
+        w = np.column_stack([np.cos(angles), np.sin(angles)])
+        g = np.maximum(w @ A.T, 0.0) @ C
+        reached = np.linalg.norm(g, axis=1)
+        oracle = object.__new__(heads.ReLUHeads)
+        oracle.effort = 10_000
+        bound, _ = oracle._bound(A, C, np.array([1.0, 0.0, 0.0]))
+        apart = [np.abs(np.maximum(w @ A.T, 0.0) @ C[:, k]).max() for k in range(3)]
+        binding += max(apart) < reached.max() * (1 - 1e-3)
+        assert reached.max() <= bound <= np.linalg.norm(apart) * 2
+    assert binding
 
 
 def test_sentences_are_solved_and_certified():

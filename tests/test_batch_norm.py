@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from landscape import Network, Problem, arrangements, certify, data, solve, train
-from landscape.architectures import BatchNorm, TwoLayer, batch_norm
+from landscape.architectures import BatchNorm, TwoLayer, whitening
 from landscape.bounds import EXACT, beta_max
 from landscape.errors import BadInput
 
@@ -140,14 +140,14 @@ def test_the_closed_form_where_samples_are_few(d, loss):
     # The same by hand: one neuron a sign, whose γq and α are the shrunk part seen through U'.
     u = problem.design.T @ np.stack([part / np.linalg.norm(part) for part in parts]).T
     z = np.maximum(sizes - 0.3, 0.0)
-    T = torch.as_tensor(batch_norm.whitening(X).spread)
+    T = torch.as_tensor(whitening.of(X).spread)
     hidden = torch.as_tensor((np.sqrt(z) * u)[:-1].T)
     own = {
         "hidden": torch.linalg.lstsq(T, hidden.T).solution.T,
         "scale": hidden.norm(dim=1),
         "shift": torch.as_tensor((np.sqrt(z) * u)[-1]),
         "output": torch.as_tensor(np.sqrt(z) * [1.0, -1.0]),
-        **batch_norm.statistics(X),
+        **whitening.statistics(X),
     }
     assert float(problem.objective(own)) == pytest.approx(optimum, rel=1e-12)
 
@@ -174,7 +174,7 @@ def test_degenerate_inputs(name):
     solution = solve(problem)
     assert solution.certificate.relative_gap <= 1e-7
     # Directions along which training inputs do not vary are not used.
-    T = torch.as_tensor(batch_norm.whitening(X).spread)
+    T = torch.as_tensor(whitening.of(X).spread)
     null = torch.eye(X.shape[1]).double() - torch.linalg.pinv(T) @ T
     hidden = solution.network().values["hidden"].detach()
     assert float((hidden @ null).norm()) <= 1e-7 * max(1.0, float(hidden.norm()))
@@ -268,3 +268,30 @@ def test_refusals():
         Problem(X_TALL, np.ones((9, 2)), 0.1, architecture=BatchNorm())
     assert BatchNorm().label == "batch_norm"
     assert replace(BatchNorm()) == BatchNorm()
+
+
+@pytest.mark.parametrize("changed", ["samples", "spread", "mean"])
+def test_statistics_of_other_inputs_certify_nothing(changed):
+    """With a spread fifty times smaller γ may be too, and the penalty would be a fraction."""
+    problem = problem_on(X_TALL)
+    network = network_of(problem)
+    certify(problem, network)
+    foreign = {"samples": X_TALL[:8], "spread": 0.02 * X_TALL, "mean": X_TALL + 0.01}[changed]
+    network[changed] = whitening.statistics(foreign)[changed]
+    with pytest.raises(BadInput, match="statistics of"):
+        certify(problem, network)
+
+
+def test_a_network_of_some_samples_is_not_judged_on_all_of_them():
+    problem, some = problem_on(X_TALL), problem_on(X_TALL[:6])
+    network = solve(some).network()
+    with pytest.raises(BadInput, match="statistics of 6 inputs"):
+        certify(problem, network)
+    again = {**network.values, **whitening.statistics(problem.X)}
+    assert certify(problem, again).relative_gap >= -1e-9
+
+
+@pytest.mark.parametrize("X", [X_TALL[:, [0, 0]], np.c_[X_TALL, np.full(9, 7.0)], X_TALL + 1e6])
+def test_own_statistics_are_known_again(X):
+    problem = problem_on(X)
+    assert certify(problem, network_of(problem)).relative_gap >= 0.0

@@ -119,6 +119,21 @@ def test_larger_filters_are_searched_and_labelled_relaxed():
     assert runs.objectives.min() >= found.certificate.relaxed
 
 
+def test_relaxed_bounds_hold_for_both_signs():
+    rng = np.random.default_rng(8)
+    problem = instance(0, MaxConvolution(kernel=5), n=12, d=9)
+    oracle = problem.architecture.oracle(problem, 100)
+    for nu in (np.abs(rng.standard_normal(12)), rng.standard_normal(12)):
+        found, turned = oracle(nu), oracle(-nu)
+        assert not found.exact
+        assert found.bound == pytest.approx(turned.bound, rel=1e-12)
+        u = rng.standard_normal((4000, 5))
+        u /= np.linalg.norm(u, axis=1)[:, None]
+        patches = np.stack([problem.X[:, k : k + 5] for k in range(5)], axis=1)
+        outputs = np.maximum(np.einsum("nkp,mp->mnk", patches, u).max(axis=2), 0.0)
+        assert np.abs(outputs @ nu).max() <= found.attained * (1 + 1e-6) <= found.bound * (1 + 1e-6)
+
+
 @pytest.mark.parametrize("fault", ["cones", "missing"])
 def test_planted_faults_show(fault, solved):
     """Without the cones of max pooling, or without a selection, another optimum comes out."""

@@ -151,6 +151,25 @@ def test_wrong_prices_would_be_seen(monkeypatch):
     assert all(wrong.values())
 
 
+def test_a_search_that_ran_out_is_not_exact():
+    rng = np.random.default_rng(6)
+    X, N = random_instance(rng, 14, 5, 3)
+    found = vectors.VectorOracle(X, 3, 40)(N.reshape(-1))
+    assert not found.exact and found.bound > found.attained
+    assert vectors.VectorOracle(X[:6, :3], 3, 20_000)(N[:6].reshape(-1)).exact
+
+
+def test_directions_lost_to_rounding_are_charged():
+    """A column of 1e-16 of the others is not in the row space; what it adds is in the bound."""
+    rng = np.random.default_rng(7)
+    X, N = random_instance(rng, 8, 3, 2)
+    oracle, whole = vectors.VectorOracle(X, 2, 20_000), vectors.VectorOracle(X, 2, 20_000)
+    oracle.lost = oracle.lost + 1e-3
+    nu = N.reshape(-1)
+    extra = 1e-3 * np.linalg.norm(N, axis=1).sum()
+    assert oracle(nu).bound == pytest.approx(whole(nu).bound + extra, rel=1e-12)
+
+
 OWN_CASES = [case for case in UNIT_CASES if case.problem.architecture.name == "vector_relu"]
 
 

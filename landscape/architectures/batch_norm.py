@@ -36,12 +36,12 @@ collects is that with n − 1 below the sum, not the one with n that it trained 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 import torch
 
-from landscape.architectures import bridge
+from landscape.architectures import bridge, whitening
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_own
 from landscape.architectures.rows import seeded_normal
@@ -59,38 +59,6 @@ if TYPE_CHECKING:
 OVER = TwoLayer()
 """The two-layer network on the rows of U'."""
 TINY = 1e-30
-EPSILON = float(np.finfo(np.float64).eps)
-
-
-class Whitening(NamedTuple):
-    """X − 1μᵀ = U T with orthonormal U.
-
-    Attributes:
-        mean: μ, shape (d,).
-        spread: T, shape (r, d).
-        U: shape (n, r).
-    """
-
-    mean: Floats
-    spread: Floats
-    U: Floats
-
-
-def whitening(X: Floats) -> Whitening:
-    """Return mean, spread and whitened inputs; what X has by rounding only is not counted.
-
-    Args:
-        X: inputs, shape (n, d).
-    """
-    mean = X.mean(axis=0)
-    centred = X - mean
-    sizes = np.linalg.norm(centred, axis=0)
-    rounding = max(X.shape) * EPSILON
-    varies = sizes > 4.0 * rounding * np.linalg.norm(X, axis=0)
-    scale = np.where(varies, sizes, 1.0)
-    U, values, V = np.linalg.svd(np.where(varies, centred, 0.0) / scale, full_matrices=False)
-    kept = values > 4.0 * rounding * values.max(initial=0.0)
-    return Whitening(mean, values[kept, None] * V[kept] * np.where(varies, scale, 0.0), U[:, kept])
 
 
 @dataclass(frozen=True)
@@ -114,7 +82,7 @@ class BatchNorm(Architecture):
 
     def design(self, X: Floats) -> Floats:
         """Return U' = [U, 1/√n], shape (n, r + 1), whose columns are orthonormal."""
-        return np.hstack([whitening(X).U, np.full((len(X), 1), len(X) ** -0.5)])
+        return np.hstack([whitening.of(X).U, np.full((len(X), 1), len(X) ** -0.5)])
 
     def initial(
         self, problem: Problem, width: int, seeds: Sequence[int], scale: float = 1.0
@@ -122,7 +90,7 @@ class BatchNorm(Architecture):
         """Return networks with w ~ N(0, I/d), (γ, α) ~ N(0, scale²) and a ~ N(0, scale²/m)."""
         d, count = problem.X.shape[1], len(seeds)
         draws = seeded_normal(seeds, width, d + 3)
-        shared = statistics(problem.X)
+        shared = whitening.statistics(problem.X)
         return {
             "hidden": draws[..., :d] / d**0.5,
             "scale": scale * draws[..., d],
@@ -177,14 +145,20 @@ class BatchNorm(Architecture):
         return problem.design, nu
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
-        """Return the convex point: u_i = Σ (γ_j q_j, α_j)|a_j| over a signed pattern's neurons."""
+        """Return the convex point: u_i = Σ (γ_j q_j, α_j)|a_j| over a signed pattern's neurons.
+
+        Raises:
+            BadInput: if the network's statistics are those of other inputs than the problem's: its
+                objective would be no training objective.
+        """
+        whitening.check(problem.X, problem.design, parameters)
         point = bridge.lift(OVER, problem, self.over_design(parameters))
         return replace(point, program=self._known(problem, point.program))
 
     def lower(self, point: ConvexPoint) -> Parameters:
         r"""Return the balanced network: (γq, α) = u/√‖u‖, w with Tw = q and :math:`w ⟂ \ker T`."""
         two = bridge.lower(OVER, point)
-        shared = statistics(cast("OnWhitened", point.program).inputs)
+        shared = whitening.statistics(cast("OnWhitened", point.program).inputs)
         pulled, shift = two["hidden"][:, :-1], two["hidden"][:, -1]
         scale = torch.linalg.vector_norm(pulled, dim=-1)
         q = pulled / torch.where(scale > 0, scale, 1.0)[:, None]
@@ -282,19 +256,9 @@ class BatchNorm(Architecture):
             "scale": root * state.get("1.weight", torch.ones(m).double()),
             "shift": root * state.get("1.bias", torch.zeros(m).double()),
             "output": state["3.weight"][0],
-            **statistics(problem.X),
+            **whitening.statistics(problem.X),
         }
 
     def read(self, module: torch.nn.Module) -> Parameters:
         """Return the parameters of our own `Network`."""
         return read_own(self, module)
-
-
-def statistics(X: Floats) -> Parameters:
-    """Return mean (d,), spread (r, d) and number of the training inputs."""
-    mean, spread, _ = whitening(X)
-    return {
-        "mean": torch.as_tensor(mean),
-        "spread": torch.as_tensor(spread),
-        "samples": torch.tensor(float(len(X)), dtype=torch.float64),
-    }

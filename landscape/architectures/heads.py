@@ -92,7 +92,8 @@ class Heads(Parallel):
         """Return a balanced network with the same outputs and as few heads as the rank of Z.
 
         Heads are singular vectors of every gate's Z, so its penalty is Σ‖Z_g‖_*, no more than
-        before; heads that are not linear in both matrices stay as they are.
+        before; heads that are not linear in both matrices stay as they are.  Outputs are the same
+        up to the rounding of Z: heads that are rounding beside the largest go.
         """
         if not self.bilinear:
             sizes = self.sizes(parameters).detach().cpu().double().numpy()

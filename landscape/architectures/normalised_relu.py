@@ -42,8 +42,10 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 import torch
 
+from landscape.architectures.bridge import array
 from landscape.architectures.parallel import Amplified, distinct, split
 from landscape.architectures.rows import seeded_normal
+from landscape.architectures.whitening import SAME
 from landscape.arrangements.rays import cost
 from landscape.dictionary import Columns, Lasso, Priced
 from landscape.errors import BadInput
@@ -131,6 +133,22 @@ class NormalisedReLU(Amplified):
         lasso = Lasso.of(problem.loss, problem.y, problem.beta, atoms)
         parts = {f.name: getattr(lasso, f.name) for f in fields(Lasso)}
         return OnNormalised(**parts, inputs=problem.X)
+
+    def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
+        """Return the units of one network with their sizes and signs.
+
+        Raises:
+            BadInput: if its norms are taken on other inputs than the problem's: its objective would
+                be no training objective.
+        """
+        inputs = array(parameters["inputs"])
+        same = inputs.shape == problem.X.shape
+        if not same or (np.abs(inputs - problem.X) > SAME * np.abs(problem.X).max(axis=0)).any():
+            raise BadInput(
+                f"network is normalised on {len(inputs)} inputs that are not the problem's "
+                f"{len(problem.X)}: train it on these, or replace its parameter 'inputs' by them."
+            )
+        return super().lift(problem, parameters)
 
     def lower(self, point: ConvexPoint) -> Parameters:
         """Return the balanced network, one unit a column that is not zero."""

@@ -163,6 +163,8 @@ def error(problem: Problem, network: Network, X: Floats, y: Floats) -> float:
     """
     with torch.no_grad():
         outputs = network(X).numpy()
+    if not len(outputs):
+        return float("nan")
     own, outputs, y = (v.reshape(-1, problem.outputs) for v in (problem.y, outputs, np.asarray(y)))
     if np.isin(own, (-1.0, 1.0)).all():
         return float((outputs * y <= 0).mean())
