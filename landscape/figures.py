@@ -252,6 +252,9 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     path = Path(path)
     with style():
         pdf, png = path.with_suffix(".pdf"), path.with_suffix(".png")
-        figure.savefig(pdf, metadata={"CreationDate": None, "ModDate": None, "Producer": None})
         figure.savefig(png, dpi=300, metadata={"Software": None})
+        engine = figure.get_layout_engine()
+        figure.set_layout_engine("none")  # the PDF has the same layout: it takes half the time
+        figure.savefig(pdf, metadata={"CreationDate": None, "ModDate": None, "Producer": None})
+        figure.set_layout_engine(engine)
     return [pdf, png]

@@ -45,6 +45,7 @@ from landscape.errors import BadInput, NotConverged, above_zero, at_least_zero, 
 from landscape.generative.scores import Ramps, Score, minimise
 from landscape.generative.tubes import Tube
 from landscape.problem import Problem
+from landscape.training.optimizers import RULES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -245,12 +246,11 @@ class ScoreMatching:
         """
         start = self.architecture.initial(self._of_architecture(), width, list(seeds))
         parameters = {k: v.clone().requires_grad_(True) for k, v in start.items()}
-        rule = torch.optim.Adam(parameters.values(), lr=learning_rate)
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(rule, steps)
+        leaves = list(parameters.values())
+        follow = RULES["adam"].make(list(parameters), leaves, {})
         best, trace = {k: v.detach().clone() for k, v in start.items()}, []
         lowest = torch.full((len(start["output"]),), torch.inf, dtype=torch.float64)
         for step in range(steps + 1):
-            rule.zero_grad()
             values = self.objective(parameters)
             better = values.detach() < lowest
             lowest = torch.where(better, values.detach(), lowest)
@@ -258,9 +258,9 @@ class ScoreMatching:
                 best[name][better] = value.detach()[better]
             trace.append(values.detach().numpy().copy())
             if step < steps:
-                values.sum().backward()
-                rule.step()
-                falling.step()
+                slopes = torch.autograd.grad(values.sum(), leaves)
+                with torch.no_grad():
+                    follow(list(slopes), learning_rate * 0.5 * (1 + np.cos(np.pi * step / steps)))
         return best, np.array(trace)
 
     def _of_architecture(self) -> Problem:
