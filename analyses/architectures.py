@@ -194,7 +194,7 @@ def _panels(table: Any, store: Any) -> Any:
             relaxed = row["scope"] != EXACT
             ax.set_title(
                 f"{row['architecture']}\n{row['data']}, n = {row['n']}, d = {row['d']}",
-                fontsize=6.5,
+                fontsize=6,
                 color="#B00000" if relaxed else "black",
             )
             if relaxed:

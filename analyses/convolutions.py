@@ -16,7 +16,6 @@ import time
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import NullFormatter
 
 from analyses import sweep
 from landscape import figures, layerwise, train
@@ -233,7 +232,10 @@ def _draw_layers(table: Any, store: Any) -> Any:
         line = {"color": figures.method("convex")["color"], "marker": "o", "ms": 3, "lw": 0.8}
         middle.plot(depths, np.stack([one["objectives"] for one in cells]).T, **line)
         middle.set_yscale("log")
-        middle.yaxis.set_minor_formatter(NullFormatter())
+        middle.set_yticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"], minor=False)
+        middle.set_yticks([], minor=True)
+        values = np.concatenate([one["objectives"] for one in cells])
+        middle.set_ylim(0.7 * values.min(), 1.3 * values.max())
         middle.set_ylabel("objective of the layer")
         middle.set_title(f"β = {first['beta']:g}; a line a split", fontsize=7)
         gaps = np.maximum(np.stack([one["gaps"] for one in cells]), 1e-16)
