@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 from math import sqrt
 
@@ -271,16 +272,21 @@ def test_scaling_and_turning_change_nothing(case):
 SCALES = [(-165, 0), (160, 0), (0, -200), (0, 160), (-155, -155), (150, 150)]
 
 
+@functools.cache
+def at_scale_one(free_bias):
+    rng = RNG(0)
+    X, nu = rng.standard_normal((14, 3)), rng.standard_normal(14)
+    columns = np.ones((14, int(free_bias)))
+    nu -= free_bias * nu.mean()
+    return X, columns, nu, supremum(np.hstack([X, columns]), nu, free_bias=free_bias)
+
+
 @pytest.mark.parametrize("free_bias", [False, True])
 @pytest.mark.parametrize(("of_X", "of_nu"), SCALES)
 def test_no_scale_takes_a_bound_below_what_is_attained(of_X, of_nu, free_bias):
     """Squares of such numbers leave floating point; the price scales with its arguments."""
-    rng = RNG(0)
-    X, nu = rng.standard_normal((20, 3)), rng.standard_normal(20)
+    X, columns, nu, plain = at_scale_one(free_bias)
     a, c = 10.0**of_X, 10.0**of_nu
-    columns = np.ones((20, int(free_bias)))
-    nu -= free_bias * nu.mean()
-    plain = supremum(np.hstack([X, columns]), nu, free_bias=free_bias)
     assert plain.exact
     expected = plain.attained * 10.0 ** (of_X + of_nu)
     found = supremum(np.hstack([a * X, columns]), c * nu, free_bias=free_bias)
