@@ -15,7 +15,9 @@ from landscape.errors import BadInput
 
 def write(path: str | Path, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
     """Write arrays and a JSON-ready description; return the path, which ends in ``.npz``."""
-    path = Path(path).with_suffix(".npz")
+    path = Path(path)
+    if path.suffix != ".npz":  # added, not put in place of what follows a dot: beta_0.1
+        path = path.with_name(f"{path.name}.npz")
     text = np.frombuffer(json.dumps(dict(about)).encode(), dtype=np.uint8)
     np.savez(path, allow_pickle=False, about=text, **arrays)
     return path
@@ -33,12 +35,14 @@ def read(path: str | Path, what: str, names: tuple[str, ...] = ()) -> tuple[Any,
         BadInput: if the file is not there, not whole, or something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        about = json.loads(arrays.pop("about").tobytes().decode())
+        about = dict(json.loads(arrays.pop("about").tobytes().decode()))
         for name in names:
             arrays[name]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (
+        OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile
+    ) as error:  # fmt: skip
         raise BadInput(
             f"{path} holds no saved {what} ({type(error).__name__}: {error})."
         ) from error
