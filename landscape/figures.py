@@ -251,7 +251,8 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write ``path`` as PDF and 300-dpi PNG; the same figure gives the same bytes."""
     path = Path(path)
     with style():
-        pdf, png = path.with_suffix(".pdf"), path.with_suffix(".png")
+        name = path.stem if path.suffix in (".pdf", ".png") else path.name
+        pdf, png = (path.with_name(f"{name}{suffix}") for suffix in (".pdf", ".png"))
         figure.savefig(png, dpi=300, metadata={"Software": None})
         engine = figure.get_layout_engine()
         figure.set_layout_engine("none")  # the PDF has the same layout: it takes half the time
