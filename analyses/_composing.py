@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from landscape.errors import BadInput
@@ -49,6 +51,36 @@ def _compose(name: str, overrides: list[str], conf: Path, **options: Any) -> Dic
             return hydra.compose(config_name=name, overrides=overrides, **options)
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(_sentence(error, name, conf)) from error
+
+
+def _compose_all(name: str, cells: Iterable[Sequence[str]], conf: Path) -> list[DictConfig]:
+    """Compose many configurations; those of the same groups share one reading of the files."""
+    shared: dict[tuple[str, ...], DictConfig] = {}
+    composed = []
+    for overrides in map(list, cells):
+        parsed = _parsed(overrides)
+        groups = tuple(o.input_line for o in parsed if (conf / o.key_or_group).is_dir())
+        if groups not in shared:
+            shared[groups] = _compose(name, list(groups), conf)
+        cfg = copy.deepcopy(shared[groups])
+        simple = all(_set(cfg, o) for o in parsed if o.input_line not in groups)
+        composed.append(cfg if simple else _compose(name, overrides, conf))
+    return composed
+
+
+def _set(cfg: DictConfig, override: Any) -> bool:
+    """Set the value of a key that is there, or of a new one; return whether that is all it asks."""
+    key = override.key_or_group
+    adds = override.type is OverrideType.ADD
+    try:
+        if override.package or (adds and OmegaConf.select(cfg, key) is not None):
+            return False
+        if adds or override.type is OverrideType.CHANGE:
+            OmegaConf.update(cfg, key, override.value(), merge=True, force_add=adds)
+            return True
+    except OmegaConfBaseException:  # Hydra will say why
+        pass
+    return False
 
 
 def _sentence(error: Exception, name: str, conf: Path) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from analyses._composing import _compose, _expand, _is_sweep
+from analyses._composing import _compose, _compose_all, _expand, _is_sweep
 from landscape import data, figures, solve, train
 from landscape.architectures import Architecture, get
 from landscape.errors import BadInput
@@ -109,7 +109,7 @@ def _composed_cells(
 ) -> list[DictConfig]:
     """Return the settings of all cells of grids, each once."""
     found = {tuple(cell): None for grid in grids for cell in _expand(overrides + grid)}
-    return [_compose(name, list(cell), conf) for cell in found]
+    return _compose_all(name, found, conf)
 
 
 def _applying(name: str, configs: list[DictConfig]) -> list[DictConfig]:
