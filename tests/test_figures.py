@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib import image
 
 from landscape import figures
 
@@ -24,6 +25,11 @@ def test_same_figure_same_bytes(tmp_path):
     second = [p.read_bytes() for p in figures.save(draw()[0], tmp_path / "b")]
     assert first == second
     assert b"CreationDate" not in first[0]
+
+
+def test_a_png_has_three_hundred_dots_an_inch(tmp_path):
+    _, png = figures.save(draw()[0], tmp_path / "a")
+    assert image.imread(png).shape[:2] == (600, 975)
 
 
 def test_style_does_not_leak():
@@ -53,12 +59,10 @@ def test_one_colour_and_marker_a_method():
 
 
 @pytest.mark.parametrize("name", ["panel", "beta_0.1", "panel.pdf", "panel.png"])
-def test_only_the_ending_is_added_to_a_name(tmp_path, monkeypatch, name):
+def test_only_the_ending_is_added_to_a_name(tmp_path, name):
     """What follows a dot is part of the name: figures of two β must not be one file."""
-    written = []
-    fig = figures.new(1.0, 1.0)
-    monkeypatch.setattr(fig, "savefig", lambda path, **_: written.append(path.name))
-    paths = figures.save(fig, tmp_path / name)
+    paths = figures.save(figures.new(1.0, 1.0), tmp_path / name)
+    written = [file.name for file in tmp_path.iterdir()]
     stem = name.removesuffix(".pdf").removesuffix(".png")
     assert [p.name for p in paths] == [f"{stem}.pdf", f"{stem}.png"]
     assert sorted(written) == [f"{stem}.pdf", f"{stem}.png"]
