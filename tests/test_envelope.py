@@ -67,15 +67,15 @@ def test_no_line_is_above_the_dual_value_of_its_point(seed):
 def test_every_multiple_of_a_point_within_the_domain_has_its_line(loss, seed):
     """Up to twice the point: against a fine grid of multiples and of sizes t."""
     found, given = envelope(loss, seed=seed)
-    t = np.append(0.0, np.geomspace(1e-4, 1e3, 1500))
+    t = np.append(found.kinks(), np.geomspace(1e-4, 1e3, 600))
     lines = np.zeros_like(t)
     for nu, price in given:
         top = min(2.0, found.loss.reach(nu) * (1 - 1e-14))
-        for s in np.linspace(0.0, top, 400):
+        for s in np.linspace(0.0, top, 385):
             lines = np.maximum(lines, float(found.loss.dual_value(s * nu, found.y)) - t * s * price)
     brute = float((lines + found.beta / found.degree * t**found.degree).min())
     value, at, nu = found.least()
-    assert value <= brute + 1e-12
+    assert value <= brute * (1 + 1e-9) + 1e-12
     assert value == pytest.approx(brute, rel=2e-3)
     assert at >= 0.0
     assert np.isfinite(found.loss.dual_value(nu, found.y))
