@@ -47,7 +47,7 @@ def scaled(n: int = 200, d: int = 10, seed: int = 0) -> Any:
 def noise(n: int = 20, d: int = 4, seed: int = 0) -> Any:
     """Return X and y that have nothing to do with each other, β = 0.03 √n; no test samples."""
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, d)), rng.standard_normal(n), 0.03 * n**0.5, None, None
+    return rng.standard_normal((n, d)), rng.standard_normal(n), 0.03 * n**0.5
 
 
 def _fresh(rng: np.random.Generator, W: Floats, a: Floats, noise: float) -> tuple[Floats, Floats]:
