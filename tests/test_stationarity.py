@@ -27,6 +27,7 @@ from landscape.stationarity import (
     resolved,
 )
 from landscape.stationarity.escapes import off_a_kink
+from landscape.stationarity.points import point_fit, with_block
 
 
 def small(seed, n=12, d=2, bias="none", loss="squared", beta=0.2):
@@ -427,3 +428,29 @@ def test_what_is_no_point_is_refused():
     few = solve(problem, arrangements.sample(problem.X, 2, seed=0))
     with pytest.raises(BadInput, match="floor"):
         classify(problem, network, floor=few.certificate)
+
+
+@pytest.mark.parametrize("bias", ["none", "penalised", "free"])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_point_with_one_more_block_puts_out_one_more_neuron(bias, sign):
+    """Also from a point of no neurons, and where the new one shares a pattern with another."""
+    problem, rng = small(6, bias=bias), np.random.default_rng(0)
+    for width in (0, 3):
+        values = {k: v[0] for k, v in problem.architecture.initial(problem, 3, [0]).items()}
+        values = {k: v[:width] if v.ndim else v + 0.3 for k, v in values.items()}
+        point = problem.architecture.lift(problem, values)
+        units = [rng.standard_normal(problem.design.shape[1]), *point.theta[:1]]
+        for u in units:
+            more = with_block(point, u, sign)
+            assert len(more.theta) == len(point.theta) + 1 and more.program.atoms.signs[-1] == sign
+            added = sign * np.maximum(problem.design @ u, 0.0)
+            np.testing.assert_allclose(point_fit(more) - point_fit(point), added, atol=1e-12)
+            kept = np.where(point.program.gauge.penalised, u, 0.0)
+            paid = float(problem.loss.value(point_fit(more), problem.y)) - float(
+                problem.loss.value(point_fit(point), problem.y)
+            )
+            paid += problem.beta * np.linalg.norm(kept)
+            assert more.value - point.value == pytest.approx(paid, rel=1e-9, abs=1e-12)
+            assert more.program.violation(more.theta) <= 1e-12
+            network = problem.architecture.lower(more)
+            assert float(problem.objective(network)) == pytest.approx(more.value, rel=1e-12)
