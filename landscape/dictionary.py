@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from landscape.errors import BadInput
 from landscape.programs import Euclidean, Program
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from landscape.programs import Floats
 
     Units = Mapping[str, NDArray[Any]]
+
+KINDS = {"b": "b", "i": "iu", "f": "fiu"}
+"""Kinds of numbers (numpy's letters) that may stand for truth values, whole and real numbers."""
+
+UNIT = 1e-9
+"""Units that a user gives are of size one up to this."""
 
 ONE = Euclidean(np.ones(1, dtype=bool))
 """The gauge |z|."""
@@ -137,6 +144,64 @@ class Oracle(Protocol):
     def __call__(self, nu: Floats, target: float = 0.0) -> Priced:
         """Return the largest |νᵀa| over all units; those up to ``target`` need not be found."""
         ...
+
+
+def by_name(label: str, units: Any) -> Units:
+    """Return what is given to architecture ``label`` as units, refusing patterns and the like."""
+    if not isinstance(units, Mapping):
+        raise BadInput(
+            f"patterns is a {type(units).__name__}: architecture {label} takes units "
+            "by name, such as `own(problem, parameters).units`."
+        )
+    return units
+
+
+def checked(label: str, units: Any, like: Units) -> Units:
+    """Return units that a user gives as arrays, refusing what is not made like some others.
+
+    Args:
+        label: of the architecture, for the sentence.
+        units: what a user gives.
+        like: some units of the architecture, of any number.
+
+    Raises:
+        BadInput: for other names, shapes or kinds of numbers, and numbers that are not finite.
+    """
+    shapes = {k: "(m" + "".join(f", {n}" for n in v.shape[1:]) + ")" for k, v in like.items()}
+    wanted = ", ".join(f"{k} {shape}" for k, shape in shapes.items())
+    units = by_name(label, units)
+    if set(units) != set(like):
+        raise BadInput(
+            f"patterns has the names {', '.join(map(str, units)) or '(none)'}: {label} takes {wanted}."
+        )
+    arrays = {}
+    for name, value in units.items():
+        kind = like[name].dtype.kind
+        try:
+            arrays[name] = np.asarray(value)
+        except ValueError:  # lists of several lengths
+            raise BadInput(f"patterns: {name} is no array; {label} takes {wanted}.") from None
+        if arrays[name].dtype.kind not in KINDS[kind] or not np.isfinite(arrays[name]).all():
+            numbers = {"b": "truth values", "i": "whole numbers"}.get(kind, "finite numbers")
+            raise BadInput(f"patterns: {name} must hold {numbers}; {label} takes {wanted}.")
+    counts = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(counts) > 1 or counts == {0}:
+        raise BadInput(f"patterns must hold one number m ≥ 1 of units; {label} takes {wanted}.")
+    for name, array in arrays.items():
+        if array.shape[1:] != like[name].shape[1:]:
+            raise BadInput(f"patterns: {name} has shape {array.shape}; {label} takes {wanted}.")
+    return arrays
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether numbers of units are the same, up to `UNIT`."""
+    return np.allclose(one, other, rtol=UNIT, atol=UNIT)
+
+
+def check_signs(name: str, values: Floats) -> None:
+    """Refuse numbers of units that are neither 1 nor −1."""
+    if (np.abs(values) != 1).any():
+        raise BadInput(f"patterns: {name} must hold 1 and −1.")
 
 
 def take(units: Units, chosen: NDArray[Any]) -> dict[str, NDArray[Any]]:

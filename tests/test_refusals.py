@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
+from cases import CASES, OUTPUT_CASES, UNIT_CASES
 
 from landscape import certify, classify, connect, curvature, polish, prune, slices, solve
 from landscape.architectures import GatedReLU, TwoLayer
@@ -150,3 +153,79 @@ def test_whole_numbers_of_numpy_are_whole_numbers():
     found = slices.around(PROBLEM, network, points=np.int64(5))
     assert found.objectives.shape == (5, 5)
     assert np.isnan(census(Classifier(PROBLEM), []).share("global optimum"))
+
+
+UNITS = {
+    case.problem.architecture.label: case.problem
+    for case in (*UNIT_CASES, *OUTPUT_CASES, *CASES)
+    if not case.problem.architecture.layered
+    and case.problem.architecture.oracle(case.problem, 0) is not None
+}
+
+
+@cache
+def optimum(label):
+    """Return the optimum of a tiny problem, solved once."""
+    return solve(UNITS[label])
+
+
+SPOILED = {
+    "missing": lambda units: dict(list(units.items())[1:]),
+    "too many": lambda units: {**units, "others": np.ones(len(next(iter(units.values()))))},
+    "wider": lambda units: {k: np.stack([v, v], axis=-1) for k, v in units.items()},
+    "not a number": lambda units: {k: v * np.nan for k, v in units.items()},
+    "text": lambda units: {k: ["a"] * len(v) for k, v in units.items()},
+    "none at all": lambda units: {k: v[:0] for k, v in units.items()},
+    "ragged": lambda units: {k: [[1.0, 2.0], [3.0]] for k in units},
+    "one number": lambda units: dict.fromkeys(units, 1.0),
+    "no names": lambda units: next(iter(units.values())),
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+@pytest.mark.parametrize("label", UNITS)
+def test_what_is_no_units_of_the_architecture_is_refused(label, spoiled):
+    problem, units = UNITS[label], dict(optimum(label).point.program.units)
+    with pytest.raises(BadInput, match=r"^patterns.*takes"):
+        solve(problem, SPOILED[spoiled](units))
+
+
+@pytest.mark.parametrize("label", UNITS)
+def test_units_of_an_optimum_and_of_a_network_are_taken(label):
+    """Round trip: what programs hold passes, and its optimum is the one it came from."""
+    problem, best = UNITS[label], optimum(label)
+    again = solve(problem, dict(best.point.program.units))
+    assert again.objective == pytest.approx(best.objective, rel=1e-9)
+    network = {k: v[0] for k, v in problem.architecture.initial(problem, 3, [0]).items()}
+    program = problem.architecture.own(problem, network)
+    assert solve(problem, program.units).objective >= best.objective * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "value", "sentence"),
+    [
+        ("vector_relu", "directions", 2.0, "length 2: all must have length 1"),
+        ("normalised_relu", "directions", 2.0, "directions are not those of units of size one"),
+        ("attention", "second", 3.0, "second are not those of units of size one"),
+        ("polynomial", "directions", 0.5, "directions are not those of units of size one"),
+        ("wedge", "hidden", 2.0, "hidden are not those of units of size one"),
+        ("deep_narrow", "signs", 0.5, "signs.* are not those of units of size one"),
+        ("parallel_three_layer", "signs", 2.0, "signs must hold 1 and −1"),
+        ("parallel_three_layer", "outputs", 0.0, "outputs must hold 1 and −1"),
+        ("convolution_max", "selected", 99, r"selected must hold patches from −1 \(none\) to"),
+        ("convolution_max", "signs", 2.0, "signs must hold 1 and −1"),
+        ("circular", "frequency", -5, "frequency must hold places from 0 to"),
+    ],
+)
+def test_units_with_numbers_that_no_unit_has_are_refused(label, name, value, sentence):
+    """Units that are longer than they say would be too cheap: values would lie below the truth."""
+    label = next(key for key in UNITS if key.startswith(label))
+    problem, units = UNITS[label], dict(optimum(label).point.program.units)
+    whole = np.issubdtype(units[name].dtype, np.integer)
+    with pytest.raises(BadInput, match=sentence):
+        solve(problem, {**units, name: units[name] * 0 + value if whole else units[name] * value})
+
+
+def test_patterns_by_name_are_refused_where_there_are_patterns():
+    with pytest.raises(BadInput, match=r"patterns has names: .*boolean array \(P, n\)"):
+        solve(PROBLEM, {"directions": np.eye(2)})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from landscape import arrangements
+from landscape import arrangements, dictionary
 from landscape.architectures.rows import check_bias_column, check_scalar_output, with_bias
 from landscape.arrangements import Arrangements
 
@@ -249,6 +249,17 @@ class Architecture(ABC):
     def units(self, parameters: Parameters) -> Units:
         """Return the units of one network at size one, where there is an oracle."""
         raise NotImplementedError
+
+    def checked_units(self, problem: Problem, units: Any) -> Units:
+        """Return units that a user gives, refusing those that are not of this architecture.
+
+        Here: other names, shapes or kinds of numbers.  Subclasses look at the numbers as well.
+
+        Raises:
+            BadInput: with what was found and what there should be.
+        """
+        some = {k: v[0] for k, v in self.initial(problem, 1, [0]).items()}
+        return dictionary.checked(self.label, units, self.own(problem, some).units)
 
     def own(self, problem: Problem, parameters: Parameters) -> Program:
         """Return the program over the patterns of one network, kinks included."""

@@ -38,13 +38,14 @@ training confirms the program (in the tests); for L > 2 not convex, and no progr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
 
+from landscape import dictionary
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_own
 from landscape.architectures.patches import whole_numbers
@@ -182,13 +183,9 @@ class Circular(Architecture):
 
         Units of the program have their sinusoids beside them, for `lower`.
         """
-        if not isinstance(patterns, Mapping):
-            raise BadInput(
-                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes units "
-                "by name, {'frequency': places}."
-            )
+        units = dictionary.by_name(self.label, patterns)
         waves = spectrum(self._extent(problem.X.shape[1]))
-        chosen = patterns["frequency"]
+        chosen = units["frequency"]
         tall = self._reaches(waves)[chosen, None, None] * (waves.waves @ problem.X.T)[chosen]
         reach = float(self._reaches(waves).max()) * np.abs(problem.X).sum(axis=1)
         units = {"frequency": chosen, "waves": waves.waves[chosen]}
@@ -200,6 +197,16 @@ class Circular(Architecture):
             Euclidean(np.ones(2, dtype=bool)),
             None,
         )
+
+    def checked_units(self, problem: Problem, units: Any) -> Units:
+        """Return places of `spectrum`, refusing others; sinusoids may stand beside them or not."""
+        places = {"frequency": self.first(problem, 0)["frequency"]}
+        given = dictionary.by_name(self.label, units)
+        given = {name: value for name, value in given.items() if name != "waves"}
+        given, count = dictionary.checked(self.label, given, places), len(places["frequency"])
+        if not ((given["frequency"] >= 0) & (given["frequency"] < count)).all():
+            raise BadInput(f"patterns: frequency must hold places from 0 to {count - 1}.")
+        return given
 
     def first(self, problem: Problem, seed: int) -> Units:
         """Return all frequencies."""

@@ -22,7 +22,7 @@ Beyond that columns come from a search and the bound is a relaxation (`landscape
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -112,12 +112,8 @@ class MaxConvolution(OnPatches):
 
     def program(self, problem: Problem, patterns: Any, signs: Floats | None = None) -> GroupProgram:
         """Return the program over selections (G, n) and output signs (G,)."""
-        if not isinstance(patterns, Mapping):
-            raise BadInput(
-                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes units "
-                "by name, such as `own(problem, parameters).units`."
-            )
-        rows, chosen = self._by_sample(problem), patterns["selected"]
+        units = dictionary.by_name(self.label, patterns)
+        rows, chosen = self._by_sample(problem), units["selected"]
         n, K, p = rows.shape
         none = (chosen < 0)[:, :, None]
         largest = np.where(none, 0.0, rows[np.arange(n), chosen])  # (G, n, p)
@@ -129,13 +125,22 @@ class MaxConvolution(OnPatches):
             problem.y,
             problem.beta,
             DenseAtoms(
-                patterns["signs"][:, None, None] * largest,
-                patterns,
+                units["signs"][:, None, None] * largest,
+                units,
                 np.linalg.norm(rows, axis=2).max(axis=1),
             ),
             Euclidean(np.ones(p, dtype=bool)),
             DenseCones(cones.reshape(len(chosen), n * K, p)),
         )
+
+    def checked_units(self, problem: Problem, units: Any) -> Units:
+        """Return patches of every sample (−1 for none) with a sign, refusing others."""
+        units = super().checked_units(problem, units)
+        chosen, places = units["selected"], self._by_sample(problem).shape[1]
+        if not ((chosen >= -1) & (chosen < places)).all():
+            raise BadInput(f"patterns: selected must hold patches from −1 (none) to {places - 1}.")
+        dictionary.check_signs("signs", units["signs"])
+        return units
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return u_s = Σ u_j|a_j| over the filters of one selection and sign."""

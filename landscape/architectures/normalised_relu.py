@@ -35,13 +35,13 @@ count as zero, so that a direction on a kink does not live on its rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 import torch
 
+from landscape import dictionary
 from landscape.architectures.bridge import array
 from landscape.architectures.parallel import Amplified, distinct, split
 from landscape.architectures.rows import seeded_normal
@@ -124,12 +124,8 @@ class NormalisedReLU(Amplified):
         self, problem: Problem, patterns: Arrangements | Units, signs: Floats | None = None
     ) -> OnNormalised:
         """Return the Lasso over the normalised outputs of these directions."""
-        if not isinstance(patterns, Mapping):
-            raise BadInput(
-                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes units "
-                "by name, such as `units(parameters)` returns."
-            )
-        atoms = Columns(columns(problem.X, patterns), patterns, self.reach(problem))
+        units = dictionary.by_name(self.label, patterns)
+        atoms = Columns(columns(problem.X, units), units, self.reach(problem))
         lasso = Lasso.of(problem.loss, problem.y, problem.beta, atoms)
         parts = {f.name: getattr(lasso, f.name) for f in fields(Lasso)}
         return OnNormalised(**parts, inputs=problem.X)

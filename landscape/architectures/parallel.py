@@ -13,7 +13,6 @@ of units, and an architecture says only what its units are and how they are pric
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -82,17 +81,27 @@ class Parallel(Architecture):
         self, problem: Problem, patterns: Arrangements | Units, signs: Floats | None = None
     ) -> Lasso:
         """Return the Lasso over the outputs of these units (``signs`` are z's own)."""
-        if not isinstance(patterns, Mapping):
-            raise BadInput(
-                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes units "
-                "by name, such as `units(parameters)` returns."
-            )
-        network = self.scaled(patterns, np.ones(dictionary.count(patterns)))
+        units = dictionary.by_name(self.label, patterns)
+        network = self.scaled(units, np.ones(dictionary.count(units)))
         with torch.no_grad():
             values = self.each(network, torch.as_tensor(problem.X)).numpy()
         free = np.ones((len(problem.y), 1)) if self.has_constant else None
-        columns = Columns(values, patterns, self.reach(problem))
+        columns = Columns(values, units, self.reach(problem))
         return Lasso.of(problem.loss, problem.y, problem.beta, columns, free)
+
+    def checked_units(self, problem: Problem, units: Any) -> Units:
+        """Return units of size one, refusing others: they must be those of their own network."""
+        units = super().checked_units(problem, units)
+        count, other = dictionary.count(units), list(units)
+        own = self.units(self.scaled(units, np.ones(count)))
+        if dictionary.count(own) == count:
+            other = [k for k, v in units.items() if not dictionary.same(own[k], v)]
+        if other:
+            raise BadInput(
+                f"patterns: {', '.join(other)} are not those of units of size one; pass what "
+                "`units(parameters)` of a network returns."
+            )
+        return units
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return the units of one network with their sizes and signs."""

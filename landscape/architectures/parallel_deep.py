@@ -34,7 +34,7 @@ samples), *strictly lower in general* (by .014 % to 20 % on random samples, n = 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -167,12 +167,8 @@ class ParallelDeep(Architecture):
 
     def program(self, problem: Problem, patterns: Any, signs: Floats | None = None) -> GroupProgram:
         """Return the program over groups: masks of all neurons, signs, output signs."""
-        if not isinstance(patterns, Mapping):
-            raise BadInput(
-                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes groups "
-                "by name, such as `own(problem, parameters).units`."
-            )
-        maps, rows = self.tree.maps(problem.design, patterns["masks"], patterns["signs"])
+        units = dictionary.by_name(self.label, patterns)
+        maps, rows = self.tree.maps(problem.design, units["masks"], units["signs"])
         reach = np.linalg.norm(problem.design, axis=1)
         if self.regulariser == "path":
             reach = reach * self.tree.leaves**0.5
@@ -181,10 +177,17 @@ class ParallelDeep(Architecture):
             problem.loss,
             problem.y,
             problem.beta,
-            DenseAtoms(maps * patterns["outputs"][:, None, None], patterns, reach),
+            DenseAtoms(maps * units["outputs"][:, None, None], units, reach),
             Parts(1, parts * p) if self.regulariser == "path" else Parts(parts, p),
             DenseCones(rows),
         )
+
+    def checked_units(self, problem: Problem, units: Any) -> Units:
+        """Return masks of all neurons with signs of units and outputs, refusing others."""
+        units = super().checked_units(problem, units)
+        for name in ("signs", "outputs"):
+            dictionary.check_signs(name, units[name])
+        return units
 
     def _groups(self, problem: Problem, V: Floats, signs: Floats, outputs: Floats) -> Units:
         """Return the groups of units with leaf vectors V (m, leaves, p)."""

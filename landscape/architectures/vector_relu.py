@@ -29,13 +29,13 @@ the last step because ‖v‖₁ ≤ √c ‖v‖₂.  ReLU and gated per class 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 
+from landscape import dictionary
 from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.bridge import array
 from landscape.architectures.modules import read_own
@@ -122,13 +122,9 @@ class VectorReLU(Architecture):
 
     def program(self, problem: Problem, patterns: Any, signs: Floats | None = None) -> GroupProgram:
         """Return the program over some directions: blocks (Xu)_+ ⊗ I_c without cones."""
-        if not isinstance(patterns, Mapping):
-            raise BadInput(
-                f"patterns is a {type(patterns).__name__}: architecture {self.label} takes "
-                "directions by name, such as `units(parameters)` returns."
-            )
+        units = dictionary.by_name(self.label, patterns)
         c, design = problem.outputs, problem.design
-        columns = np.maximum(patterns["directions"] @ design.T, 0.0)  # (G, n)
+        columns = np.maximum(units["directions"] @ design.T, 0.0)  # (G, n)
         blocks = columns[:, :, None, None] * np.eye(c)  # (G, n, c, c)
         return GroupProgram.of(
             problem.loss,
@@ -136,12 +132,21 @@ class VectorReLU(Architecture):
             problem.beta,
             DenseAtoms(
                 blocks.reshape(len(columns), problem.y.size, c),
-                patterns,
+                units,
                 np.repeat(np.linalg.norm(design, axis=1), c),
             ),
             Euclidean(np.ones(c, dtype=bool)),
             None,
         )
+
+    def checked_units(self, problem: Problem, units: Any) -> Units:
+        """Return directions, refusing those whose length is not one."""
+        units = super().checked_units(problem, units)
+        lengths = np.linalg.norm(units["directions"], axis=1)
+        if not dictionary.same(lengths, 1.0):
+            far = lengths[np.abs(lengths - 1.0).argmax()]
+            raise BadInput(f"patterns: a direction has length {far:.6g}: all must have length 1.")
+        return units
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return the directions of one network with blocks ‖u‖v; equal directions are merged."""

@@ -92,8 +92,7 @@ def solve(
             problem, _networks(start), solve, limit, tolerance, throw, **options
         )
     if not isinstance(patterns, str):
-        given = patterns if isinstance(patterns, Mapping) else as_arrangements(problem, patterns)
-        program = problem.architecture.program(problem, given)
+        program = problem.architecture.program(problem, _given(problem, patterns))
         if method == "reference":
             optimum = reference.solve_primal(program, throw)
             value, nu = reference.solve_dual(program, throw)
@@ -279,6 +278,18 @@ def starting_patterns(problem: Problem, start: Any, seed: int) -> Arrangements:
         gates = problem.architecture.gates(problem.architecture.read(network))
         patterns = patterns.union(arrangements.of(gates, problem.design))
     return patterns
+
+
+def _given(problem: Problem, patterns: Any) -> Arrangements | Units:
+    """Return what a user gives as patterns or units, refusing what the architecture cannot take."""
+    if problem.architecture.oracle(problem, 0) is None:
+        if isinstance(patterns, Mapping):
+            raise BadInput(
+                f"patterns has names: architecture {problem.architecture.label} takes patterns, "
+                "`Arrangements` or a boolean array (P, n)."
+            )
+        return as_arrangements(problem, patterns)
+    return problem.architecture.checked_units(problem, patterns)
 
 
 def as_arrangements(problem: Problem, patterns: Arrangements | NDArray[np.bool_]) -> Arrangements:
