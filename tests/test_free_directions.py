@@ -155,17 +155,17 @@ def test_the_free_part_of_an_optimum_is_no_larger_than_its_bound(bias, loss):
 
 
 @pytest.mark.parametrize("rest", [1e-9, 1e-3, 0.3])
-@pytest.mark.parametrize("loss", ["squared", "huber"])
+@pytest.mark.parametrize("loss", ["squared", losses.Huber(0.25), losses.Huber(3.0)], ids=str)
 def test_what_a_move_costs_a_dual_value_is_at_most_its_charge(loss, rest):
     """Moved by δ, ν prices up to ‖δ‖·sizes more and may leave the domain: it is scaled back."""
     program = program_of(matrix("general"), loss, beta=0.7)
     rng, sizes = np.random.default_rng(6), np.linalg.norm(program.atoms.design, axis=1)
     for trial in range(40):
         nu = rng.standard_normal(9)
-        nu *= rng.uniform(0.2, 1.0) / np.abs(nu).max()  # within the domain of either
+        nu *= rng.uniform(0.2, 1.0) * min(1.0, program.loss.reach(np.ones(1))) / np.abs(nu).max()
         value = float(program.loss.dual_value(nu, program.y))
         if value <= 0:  # never asked for: zero is better
-            nu = 0.3 * program.y / np.abs(program.y).max()
+            nu = 0.2 * program.y / np.abs(program.y).max()
             value = float(program.loss.dual_value(nu, program.y))
         charge = charge_moved(program, nu, value, rest)
         delta = rng.standard_normal(9)
@@ -176,6 +176,25 @@ def test_what_a_move_costs_a_dual_value_is_at_most_its_charge(loss, rest):
         scale = min(scale, program.loss.reach(moved))
         assert program.loss.dual_value(scale * moved, program.y) >= value - charge
     assert charge_moved(program, nu, value, 2 * rest) > 1.5 * charge_moved(program, nu, value, rest)
+
+
+@pytest.mark.parametrize("delta", [0.05, 0.25])
+def test_an_entry_moved_over_the_end_of_the_domain_scales_the_whole_point_back(delta):
+    """All entries but one are at the end, and β is too large for prices to matter."""
+    program = program_of(matrix("general"), losses.Huber(delta), beta=1e3)
+    y = program.y
+    nu = delta * np.sign(y)
+    nu[np.abs(y).argmax()] *= 0.5
+    value, rest = float(program.loss.dual_value(nu, y)), 1e-4
+    moved = nu.copy()
+    least = int(np.abs(y).argmin())
+    moved[least] += rest * np.sign(y[least])
+    moved *= program.loss.reach(moved)
+    lost = value - float(program.loss.dual_value(moved, y))
+    charge = charge_moved(program, nu, value, rest)
+    assert 0 < lost <= charge
+    slopes = np.linalg.norm(y) + np.linalg.norm(nu)
+    assert charge == pytest.approx(rest * (slopes + rest + value / delta), rel=1e-8)
 
 
 @pytest.mark.parametrize("loss", ["logistic", "hinge"])

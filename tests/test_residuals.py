@@ -87,3 +87,22 @@ def test_blocks_of_dust_do_not_take_part_in_the_choice():
     dusty = theta.copy()
     dusty[idle] = 1e-9 * np.linalg.norm(theta) * np.array([1.0, -1.0])
     np.testing.assert_allclose(residual(replace(point, theta=dusty)), clean, atol=1e-7)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_with_several_outputs_the_middle_is_taken(outputs):
+    """A valid dual point, not a sharp one: whatever blocks there are."""
+    problem = hinge(architecture=GatedReLU)
+    point = point_of(problem, np.zeros)
+    Y = np.stack([problem.y, -problem.y][:outputs], axis=1)
+    program = replace(point.program, y=Y)
+    rng = np.random.default_rng(0)
+    theta = rng.standard_normal((*point.theta.shape, outputs))
+    fit = program.fit(theta, np.zeros((0, outputs)))
+    theta /= np.abs(fit).max()  # all within their kinks but for one entry, which is at one
+    at = np.unravel_index(np.abs(fit).argmax(), fit.shape)
+    theta *= np.sign(fit[at]) * Y[at]
+    wanted = Y.copy()
+    wanted[at] *= 0.5
+    found = residual(ConvexPoint(program, theta, np.zeros((0, outputs))))
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
