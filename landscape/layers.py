@@ -179,7 +179,7 @@ def layerwise(
         depth: how many layers, the output's included; by default the architecture's.
         patterns: "all", or how many activation patterns of each layer's features to sample.
         tolerance: relative gap of every layer's program.
-        window: of convolutions, see above.
+        window: of convolutions, see above; axes that are shorter are averaged whole.
         **options: of `solve` for every layer.
 
     Raises:

@@ -112,6 +112,9 @@ def test_a_torch_network_is_judged():
     with pytest.raises(BadInput, match="output bias"):
         biased = torch.nn.Sequential(*layers, torch.nn.ReLU(), torch.nn.Linear(6, 1))
         problem.architecture.from_torch(problem, biased)
+    wide = problem.replace(X=np.hstack([problem.X, problem.X[:, :1] ** 2]))
+    with pytest.raises(BadInput, match=r"network takes \d inputs: X has \d columns"):
+        problem.architecture.from_torch(wide, module)
 
 
 @pytest.mark.parametrize("d", [5, 6, 12])

@@ -233,7 +233,8 @@ class BatchNorm(Architecture):
         Its running statistics are not used: those of all training inputs are.
 
         Raises:
-            BadInput: for another module, several outputs or an output bias.
+            BadInput: for another module, another number of inputs, several outputs or an output
+                bias.
         """
         parts = list(network.children())
         kinds = [torch.nn.Linear, torch.nn.BatchNorm1d, torch.nn.ReLU, torch.nn.Linear]
@@ -249,8 +250,13 @@ class BatchNorm(Architecture):
                 f"network has {len(state['3.weight'])} outputs or an output bias: architecture "
                 f"{self.label} has one output and no output bias."
             )
+        m, inputs = state["0.weight"].shape
+        if inputs != problem.X.shape[1]:
+            raise BadInput(
+                f"network takes {inputs} inputs: X has {problem.X.shape[1]} columns; pass a network "
+                "for these data."
+            )
         root = len(problem.X) ** 0.5
-        m = len(state["0.weight"])
         return {
             "hidden": state["0.weight"],
             "scale": root * state.get("1.weight", torch.ones(m).double()),
