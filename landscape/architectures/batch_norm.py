@@ -253,8 +253,8 @@ class BatchNorm(Architecture):
         m, inputs = state["0.weight"].shape
         if inputs != problem.X.shape[1]:
             raise BadInput(
-                f"network takes {inputs} inputs: X has {problem.X.shape[1]} columns; pass a network "
-                "for these data."
+                f"network takes {inputs} inputs: X has {problem.X.shape[1]} columns; pass one for "
+                "these data."
             )
         root = len(problem.X) ** 0.5
         return {
