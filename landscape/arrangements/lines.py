@@ -61,7 +61,7 @@ class Line:
         other = object.__new__(Line)
         other.x, other.nu = way * self.x[::way], sign * self.nu[::way]
         other.H = sign * self.H[::way]
-        other.F = sign * (self.F if way > 0 else self.F[0] - self.F[::-1])
+        other.F = sign * (self.F if way > 0 else self.F[::-1] - self.F[0])
         return other
 
     def wiggle(self, kinks: int) -> float:
