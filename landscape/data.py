@@ -353,12 +353,14 @@ def _projected(parts: tuple[Floats, Floats], rank: int) -> tuple[Floats, Floats]
 
 
 def _fetch(name: str) -> tuple[Floats, Floats]:
+    from http.client import HTTPException
+
     from sklearn.datasets import fetch_openml
     from sklearn.preprocessing import LabelEncoder
 
     try:
         fetched: Any = fetch_openml(REMOTE[name], version=1, return_X_y=True, as_frame=False)
-    except Exception as error:  # whatever the network does, the reader gets one sentence
+    except (OSError, ValueError, EOFError, HTTPException) as error:  # no network, no such set, torn
         raise DatasetUnavailable(
             f"data set {name!r} is fetched from OpenML ({REMOTE[name]}) and could not be had: "
             f"{type(error).__name__}. Run once on a connected machine; scikit-learn keeps a copy."

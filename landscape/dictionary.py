@@ -171,9 +171,8 @@ def checked(label: str, units: Any, like: Units) -> Units:
     wanted = ", ".join(f"{k} {shape}" for k, shape in shapes.items())
     units = by_name(label, units)
     if set(units) != set(like):
-        raise BadInput(
-            f"patterns has the names {', '.join(map(str, units)) or '(none)'}: {label} takes {wanted}."
-        )
+        names = ", ".join(map(str, units)) or "(none)"
+        raise BadInput(f"patterns has the names {names}: {label} takes {wanted}.")
     arrays = {}
     for name, value in units.items():
         kind = like[name].dtype.kind
