@@ -68,33 +68,38 @@ def projection(gauge: object, rows: Floats, xi: Floats) -> Floats:
 
 def maximiser(gauge: Parts, rows: Floats, xi: Floats) -> tuple[Floats, float]:
     """Return θ of the cone with γ(θ) = 1 that makes ⟨ξ, θ⟩ largest, and the price."""
-    multipliers, shares = _projected(gauge, rows, xi)
+    multipliers, theta = _projected(gauge, rows, xi)
     rest = xi + rows.T @ multipliers
-    theta = rest * np.repeat(shares, gauge.size)
     size = float(gauge.value(theta[None])[0])
     return theta / (size or 1.0), float(gauge.polar(rest[None])[0])
 
 
 def _projected(gauge: object, rows: Floats, xi: Floats) -> tuple[Floats, Floats]:
-    """Return the best multipliers (q,) and the shares of the parts."""
+    """Return the best multipliers (q,), and the best θ (p,) of the cone up to its length."""
     out, there = np.zeros(len(rows)), np.flatnonzero(rows.any(axis=1))
-    count = gauge.count if isinstance(gauge, Parts) else 1
-    best, best_shares = np.inf, np.full(count, 1.0 / count)
     rows = rows[there]
-    if not isinstance(gauge, Parts) or count == 1:
+    if not isinstance(gauge, Parts) or gauge.count == 1:
         out[there] = _least_squares(rows, xi, np.ones(len(xi)))
-        return out, best_shares
+        return out, xi + rows.T @ out[there]
+    count, best, highest, theta = gauge.count, np.inf, -np.inf, np.zeros(len(xi))
 
     def lengths(shares: Floats) -> Floats:
-        """Return the parts' lengths at the best λ for given shares; keep the best of all."""
-        nonlocal best, best_shares
+        """Return the parts' lengths at the best λ for given shares; keep the best of all.
+
+        The longest part is a bound, the weighted length is attained: where λ is the same for
+        all shares only the latter tells which shares are the best.
+        """
+        nonlocal best, highest, theta
         found = _least_squares(rows, xi, np.repeat(np.sqrt(shares), gauge.size))
-        parts = gauge.lengths(xi + rows.T @ found)
+        rest = xi + rows.T @ found
+        parts = gauge.lengths(rest)
         if parts.max() < best:
-            best, best_shares, out[there] = float(parts.max()), shares, found
+            best, out[there] = float(parts.max()), found
+        if shares @ parts**2 > highest:
+            highest, theta = float(shares @ parts**2), rest * np.repeat(shares, gauge.size)
         return parts
 
-    shares, before = best_shares.copy(), np.inf
+    shares, before = np.full(count, 1.0 / count), np.inf
     for _ in range(SWEEPS):  # the price is concave in the shares: pair by pair
         for i, j in itertools.combinations(range(count), 2):
             both = shares[i] + shares[j]
@@ -112,7 +117,7 @@ def _projected(gauge: object, rows: Floats, xi: Floats) -> tuple[Floats, Floats]
         if count == 2 or best >= before * (1.0 - 1e-12):
             break
         before = best
-    return out, best_shares
+    return out, theta
 
 
 def _least_squares(rows: Floats, xi: Floats, weights: Floats) -> Floats:
