@@ -113,9 +113,10 @@ def test_what_counts_as_a_constant_alone(n):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_refit_is_the_minimiser(kind, loss):
     program = program_of(matrix(kind), loss)
-    for shift in (0.0, 15.0):  # far off, every Huber loss is a line: no curvature to step by
+    # Far off, every Huber loss is a line: no curvature to step by.
+    for shift, start in ((0.0, 0.0), (15.0, 0.0), (0.0, 2.0)):
         fit = shift + np.random.default_rng(4).standard_normal(9)
-        constant = refit_free(program, fit, np.zeros(program.free.shape[1]))
+        constant = refit_free(program, fit, np.full(program.free.shape[1], start))
         mine = float(program.loss.value(fit + program.free @ constant, program.y))
         if kind in ("none", "zero"):
             assert mine == float(program.loss.value(fit, program.y))
@@ -225,6 +226,20 @@ def test_a_charge_inside_the_domain_covers_the_nearest_feasible_point(kind, loss
     assert charge_inside(program, y * 0.5 + 0.1 * A[:, 0], 1.0) == np.inf  # too much is seen
 
 
+def test_entries_beside_an_end_are_put_there_at_the_price_of_their_entropy():
+    """Too near to be moved by what is seen, and at a slope of the dual of log 10¹³."""
+    free = np.column_stack([np.ones(8), np.arange(8) < 4])
+    program = program_of(free, "logistic", beta=1e4)
+    y = program.y
+    exact = y * np.array([1.0, 1.0, 0.5, 0.5, 0.0, 0.0, 0.4, 0.4])
+    assert not (free.T @ exact).any()
+    beside = exact + 1e-13 * y * [-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    lost = float(program.loss.dual_value(beside, y) - program.loss.dual_value(exact, y))
+    charge = charge_inside(program, beside, 1.0)
+    assert lost > 5e-12
+    assert lost - 1e-14 <= charge <= 1.1 * lost
+
+
 def test_where_only_ends_are_left_whole_numbers_decide():
     """All entries at ends cannot be moved: sums of zeros and ones are zero exactly, or not."""
     program = program_of(np.column_stack([np.ones(4), [1.0, 1.0, 0.0, 0.0]]), "hinge")
@@ -232,6 +247,7 @@ def test_where_only_ends_are_left_whole_numbers_decide():
     assert y.tolist() == [-1.0, 1.0, -1.0, 1.0]
     assert charge_inside(program, y, 1.0) == 0.0
     assert charge_inside(program, y * [1.0, 0.0, 1.0, 1.0], 1.0) == np.inf
+    assert charge_inside(program, y * [1.0, 1.0, 1.0, 0.0], 1.0) == np.inf  # one sum is zero
     other = replace(program, free=0.5 * program.free)  # no zeros and ones: rounding may hide it
     assert charge_inside(other, y, 1.0) == np.inf
 

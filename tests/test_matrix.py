@@ -49,6 +49,9 @@ def test_the_page_agrees_with_what_each_cell_says_of_itself():
     names = ["path_connectivity", "scaling"]
     page = matrix.page(names)
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {len(rows[0]) + 1}
+    assert set(table[1]) == {"|", "-"}
     assert rows[0] == ["architecture", *(name for name in names if name in rows[0])]
     assert [name for name in names if name not in rows[0]]
     for name in names:
