@@ -185,8 +185,31 @@ def test_what_is_left_along_a_free_bias_is_charged_by_its_radius():
 def test_what_is_not_finite_has_no_price():
     program = whole(DESIGNS["a line"])
     for bad in (np.nan, np.inf):
-        with pytest.raises(BadInput, match="finite"):
-            blocks.resolved_prices(program, np.full(3, bad), np.ones((6, 3)), np.ones((6, 3)) > 0)
+        for nu in (np.full(3, bad), np.array([1.0, bad, 2.0])):
+            with pytest.raises(BadInput, match="finite"):
+                blocks.resolved_prices(program, nu, np.ones((6, 3)), np.ones((6, 3)) > 0)
+            with pytest.raises(BadInput, match="finite"):
+                largest_price(program, nu)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_is_charged_whatever_the_multipliers_are(seed):
+    """On a line ξ + Gᵀλ is a sum of numbers, here in rational arithmetic; much of it cancels."""
+    rng = RNG(seed)
+    x, nu = rng.standard_normal(12), rng.standard_normal(12)
+    program = whole(x[:, None])
+    G = program.atoms.size
+    multipliers = rng.random((G, 12)) * 10.0 ** rng.integers(-2, 5, (G, 12))
+    found = blocks._bounds_by(program, nu, program.atoms.adjoint(nu), multipliers)
+    for g in range(G):
+        mask, sign = program.atoms.masks[program.atoms.index[g]], program.atoms.signs[g]
+        rest = Fraction(0)
+        for k in range(12):
+            pull = Fraction(float(sign * nu[k])) if mask[k] else Fraction(0)
+            side = 1 if mask[k] else -1
+            rest += (pull + side * Fraction(float(multipliers[g, k]))) * Fraction(float(x[k]))
+        assert abs(rest) <= Fraction(float(found[g]))
+        assert found[g] <= float(abs(rest)) + 1e-9 * (multipliers[g] @ np.abs(x) + 1.0)
 
 
 @pytest.mark.parametrize("name", DESIGNS)

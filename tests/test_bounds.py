@@ -25,6 +25,7 @@ from landscape.bounds import (
     relative_gap,
 )
 from landscape.dictionary import Priced
+from landscape.pricing import supremum
 from landscape.problem import Problem
 from landscape.solvers import reference
 
@@ -273,8 +274,27 @@ def test_an_oracles_relaxed_bound_is_replaced_only_where_neurons_bound_it():
     units = {name: value[:0] for name, value in every.oracle(nu).units.items()}
     loose = Priced(1e9, False, units, 0)
     found = every._sharpened(nu, 0.0, loose)
-    assert found.bound < 1e3 and not found.exact
+    neurons = supremum(problem.design, nu, free_bias=True)
+    assert neurons.bound == pytest.approx(found.bound, rel=1e-6)
+    assert not found.exact
     sharp = replace(loose, bound=1e-3)
     assert every._sharpened(nu, 0.0, sharp) is sharp
     exact = replace(loose, exact=True)
     assert every._sharpened(nu, 0.0, exact) is exact
+    # Units above the target are worth more than a bound, and cones have to be paid for.
+    some = replace(loose, units=every.oracle(nu).units)
+    assert every._sharpened(nu, 1e-3, some) is some
+    assert every._sharpened(nu, 0.0, some).bound == found.bound
+    poor = AllPatterns(problem, 5 * 2**4 - 1)
+    assert poor._sharpened(nu, 0.0, loose) is loose
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_branch_and_bound_is_tried_where_its_first_cones_are_a_small_share(rank):
+    """64 · 2^(rank + 1) cones are enough; with one less the bound is a relaxation."""
+    problem = planted(5, 2)
+    if rank == 1:
+        problem = problem.replace(X=np.outer(problem.X[:, 0], [1.0, 2.0]))
+    least = bounds.FIRST * 2 ** (rank + 1)
+    assert AllPatterns(problem, least)(problem.y).scope == EXACT
+    assert AllPatterns(problem, least - 1)(problem.y).scope == RELAXED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import isqrt
 
 import numpy as np
 import pytest
@@ -94,6 +95,21 @@ def test_the_point_where_the_bound_is_least_is_on_its_line():
     assert row[1] == pytest.approx(row[3] * own, rel=1e-12)
     dual = float(found.loss.dual_value(nu, found.y))
     assert value == pytest.approx(dual - at * row[3] * own + paid, rel=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_least_bound_is_not_above_its_line_in_exact_arithmetic(seed):
+    """κ = 1/2, so that what the penalty pays is a root, here from below to thirty digits."""
+    found, _ = envelope(n=20, beta=0.1 + 0.1 * seed, seed=seed)
+    value, at, nu = found.least()
+    t = Fraction(at)
+    root = Fraction(isqrt(int(t * 10**60)), 10**30)
+    paid = Fraction(found.beta) / Fraction(found.degree) * root
+    apart = [np.abs(line[3] * found.points[int(line[2])] - nu).max() for line in found.lines]
+    height, price = (Fraction(float(v)) for v in found.lines[int(np.argmin(apart))][:2])
+    exact = height - t * price + paid
+    assert Fraction(value) <= exact
+    assert value == pytest.approx(float(exact), rel=1e-12)
 
 
 def test_a_point_without_a_price_adds_nothing():
