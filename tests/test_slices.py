@@ -446,11 +446,11 @@ def test_bases_leave_out_what_earlier_rows_span(size):
 
 
 def test_axes_cover_what_is_marked_by_parts_of_the_largest_extent():
-    marks = np.array([[0.0, 0.0], [4.0, 0.0], [1.0, -1.0]])
+    marks = np.array([[8.0, 0.0], [12.0, 0.0], [9.0, -1.0]])
     first, second = planes.spread(marks, 0.25, 5)
-    assert first.tolist() == [-1.0, 0.5, 2.0, 3.5, 5.0]
+    assert first.tolist() == [7.0, 8.5, 10.0, 11.5, 13.0]
     assert second.tolist() == [-2.0, -1.25, -0.5, 0.25, 1.0]
-    assert planes.spread(marks, 0.0, 2)[0].tolist() == [0.0, 4.0]
+    assert planes.spread(marks, 0.0, 2)[0].tolist() == [8.0, 12.0]
 
 
 def test_given_coordinates_take_the_place_of_grid_points_that_are_the_same():
