@@ -20,6 +20,7 @@ RNG = np.random.default_rng
 
 PLANES = {
     "one row": np.array([[2, -1]]),
+    "independent": np.array([[2, 1], [-1, 3]]),
     "generic": RNG(0).integers(-9, 10, (7, 2)),
     "duplicates": np.array([[1, 2], [2, 4], [1, 2], [3, -1], [0, 1]]),
     "antipodal": np.array([[1, 2], [-2, -4], [3, -1], [-3, 1], [1, 0]]),
@@ -112,6 +113,8 @@ def test_turning_on_circles_meets_every_arc_and_every_event(seed):
         Z[2] = Z[3] + 0.5 * Z[1]
         Z[2] /= np.linalg.norm(Z[2])
     plus, minus = rng.standard_normal(6), rng.standard_normal(6)
+    if seed % 2:  # these two are worth most together, where the circle passes both
+        plus[2:4], minus[2:4] = 10.0, 9.0
     best = np.maximum(np.maximum(plus, minus), plus + minus)
     circles = Circles(Z, bases)
     angle = np.linspace(0, 2 * np.pi, 20_001)
@@ -132,6 +135,8 @@ def test_turning_on_circles_meets_every_arc_and_every_event(seed):
             expected += (Z @ ray < 0)[~tied] @ minus[~tied]
             assert tied.any()
             assert values[v, half] == pytest.approx(expected)
+    if seed % 2:
+        assert (np.abs(Z[2:4] @ circles.rays(*(i[:1] for i in events))[0]) <= 1e-9).all()
 
 
 def test_the_middle_of_a_cell_has_no_slope_and_keeps_its_sides():
