@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,17 @@ from hypothesis import strategies as st
 
 from landscape import arrangements
 from landscape.architectures import GatedReLU, TwoLayer
-from landscape.bounds import EXACT, GIVEN, beta_max, bound_over, lower_bound
-from landscape.certificate import certify, judge
+from landscape.bounds import (
+    EXACT,
+    FEATURES,
+    GIVEN,
+    RELAXED,
+    SEARCH,
+    beta_max,
+    bound_over,
+    lower_bound,
+)
+from landscape.certificate import Certificate, certify, judge
 from landscape.errors import BadInput
 from landscape.network import Network
 from landscape.pricing import largest_price, prices
@@ -247,3 +258,44 @@ def test_subgradients_at_kinks_are_optimised_so_a_hinge_network_certifies_itself
     with torch.no_grad():
         plug_in = -problem.loss.gradient(network(X).numpy(), y)
     assert lower_bound(every_pattern(problem), plug_in)[0] < 0.9 * problem.objective(network)
+
+
+@pytest.mark.parametrize("scope", [EXACT, RELAXED, GIVEN, SEARCH, f"{FEATURES}: {EXACT}"])
+def test_a_certificate_says_what_its_numbers_are_worth(scope):
+    """A search proves nothing: its lower bound is the relaxed one, whatever its dual says."""
+    found = Certificate(
+        primal=2.0, dual=1.5, stationarity=0.0, wrong_ties=0.0, balance=0.0, violation=0.0,
+        price_ratio=1.0, scope=scope, patterns=12, nu=np.zeros(3), relaxed=0.75, climbs=77,
+        at_zero=4.0,
+    )  # fmt: skip
+    assert (found.gap, found.relative_gap) == (0.5, 0.25)
+    assert found.bound == (0.75 if scope == SEARCH else 1.5)
+    said = str(found)
+    assert scope in said
+    assert "2.5e-01" in said
+    assert ("≥ optimum ≥" in said) == (scope in (EXACT, RELAXED, GIVEN))
+    assert ("12 patterns" in said) == (scope in (EXACT, RELAXED, GIVEN))
+    assert ("77 climbs" in said) == (scope == SEARCH)
+    assert ("0.75" in said) == (scope not in (EXACT, RELAXED, GIVEN))
+    assert "lower bound of the whole" not in str(replace(found, relaxed=-np.inf))
+
+
+@pytest.mark.parametrize("effort", ["low", "normal"])
+def test_the_best_of_many_dual_points_is_kept_and_prices_stay_the_networks_own(effort):
+    problem = planted(10, 2)
+    solution = solve(problem)
+    parameters = problem.architecture.initial(problem, 3, [0, 1])
+    pair = [Network(problem.architecture, {k: v[s] for k, v in parameters.items()}) for s in (0, 1)]
+    useless = -solution.dual
+    alone = certify(problem, pair, effort=effort)
+    assert len(alone) == 2
+    for dual in ([useless, solution.dual], [solution.dual, useless], solution.dual):
+        for own, found in zip(alone, certify(problem, pair, dual=dual, effort=effort), strict=True):
+            assert found.dual >= max(own.dual, solution.certificate.dual * (1 - 1e-9))
+            assert found.price_ratio == own.price_ratio
+            assert found.primal == own.primal >= found.dual
+            sizes = np.linalg.norm(found.nu) * np.linalg.norm(solution.dual)
+            assert found.nu @ solution.dual == pytest.approx(sizes, rel=1e-9)  # a multiple of it
+    for own, found in zip(alone, certify(problem, pair, dual=useless, effort=effort), strict=True):
+        assert found.dual == own.dual
+    assert alone[0].at_zero == pytest.approx(0.5 * problem.y @ problem.y)
