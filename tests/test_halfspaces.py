@@ -223,6 +223,34 @@ def walked_sizes(tree, X, V, signs):
     return found
 
 
+@pytest.mark.parametrize(("depth", "branching"), [(3, 2), (4, 2), (3, 3)])
+def test_whatever_is_in_the_cone_of_a_tree_puts_out_what_its_maps_say(depth, branching):
+    """Rows that are left out must be implied by the others: units beside one, near and far."""
+    tree, rng = Tree(depth, branching), RNG(3)
+    X = rng.standard_normal((3, 2))
+    held, left = 0, 0
+    for _ in range(40):
+        V = rng.standard_normal((1, tree.leaves, 2))
+        signs = rng.choice([-1.0, 1.0], (1, tree.edges))
+        maps, rows = tree.maps(X, tree.masks(X, V, signs), signs)
+        for size in (0.3, 1.0, 3.0):
+            for step in rng.standard_normal((8, *V.shape[1:])):
+                other = V[0] + size * step
+                if (rows[0] @ other.ravel() >= 0).all():
+                    out, _ = walked(tree, X, other, signs[0])
+                    np.testing.assert_allclose(maps[0] @ other.ravel(), out, atol=1e-12)
+                    held += 1
+                else:
+                    left += 1
+    assert held > 20 and left > 20
+    for sign in (1.0, -1.0):  # one sign of all children decides the top: no row is needed
+        signs = np.full((1, tree.edges), sign)
+        V = np.abs(rng.standard_normal((1, tree.leaves, 2)))
+        rows = tree.maps(np.abs(X), tree.masks(np.abs(X), V, signs), signs)[1]
+        assert not rows[0, :3].any()
+        assert rows[0, -3:].any(axis=1).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_rounding_of_dense_blocks_is_charged_whatever_the_multipliers_are(seed):
     """Blocks of one number, in rational arithmetic: rows of both signs that nearly cancel."""
