@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -251,16 +252,48 @@ def note(figure: Figure, text: str) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Write ``path`` as PDF and 300-dpi PNG; the same figure gives the same bytes."""
+    """Write ``path`` as PDF and 300-dpi PNG; the same figure gives the same bytes, saved again too.
+
+    Both files are replaced once both are written; the figure is left as it was found, but for
+    limits that an aspect with ``adjustable="datalim"`` has moved.
+    """
     path = Path(path)
-    with style():
-        name = path.stem if path.suffix in (".pdf", ".png") else path.name
-        pdf, png = (path.with_name(f"{name}{suffix}") for suffix in (".pdf", ".png"))
-        figure.set_dpi(300)
-        figure.draw_without_rendering()  # one layout for both: `savefig` would find it twice
-        engine = figure.get_layout_engine()
-        figure.set_layout_engine("none")
-        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
-        FigureCanvasPdf(figure).print_pdf(pdf, metadata=dict.fromkeys(UNSAID))
-        figure.set_layout_engine(engine)
+    name = path.stem if path.suffix in (".pdf", ".png") else path.name
+    pdf, png = targets = [path.with_name(f"{name}{suffix}") for suffix in (".pdf", ".png")]
+    new_pdf, new_png = drafts = [one.with_name(f".{one.name}.{os.getpid()}") for one in targets]
+    try:
+        with style(), _as_found(figure):
+            figure.set_dpi(300)
+            figure.draw_without_rendering()  # one layout for both: `savefig` would find it twice
+            figure.set_layout_engine("none")
+            FigureCanvasAgg(figure).print_png(new_png, metadata={"Software": None})
+            FigureCanvasPdf(figure).print_pdf(new_pdf, metadata=dict.fromkeys(UNSAID))
+        for draft, target in zip(drafts, targets, strict=True):
+            os.replace(draft, target)
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
     return [pdf, png]
+
+
+@contextmanager
+def _as_found(figure: Figure) -> Iterator[None]:
+    """Give a figure its engine, canvas, resolution and places of axes back after a block.
+
+    A layout starts from where axes are: from where the last one left them it finds another.
+    """
+    engine, canvas, dpi = figure.get_layout_engine(), figure.canvas, figure.dpi
+    margins = dict(vars(figure.subplotpars))
+    axes = list(figure.axes)
+    places = [(ax._originalPosition.frozen(), ax._position.frozen()) for ax in axes]
+    try:
+        yield
+    finally:
+        figure.set_layout_engine("none" if engine is None else engine)  # none at all is a default
+        vars(figure.subplotpars).update(margins)
+        # the public setter and getter would take axes out of the layout and change their limits
+        for ax, (original, active) in zip(axes, places, strict=True):
+            ax._set_position(original, which="original")
+            ax._set_position(active, which="active")
+        figure.set_dpi(dpi)
+        figure.set_canvas(canvas)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -25,6 +27,54 @@ def test_same_figure_same_bytes(tmp_path):
     second = [p.read_bytes() for p in figures.save(draw()[0], tmp_path / "b")]
     assert first == second
     assert b"CreationDate" not in first[0]
+
+
+def coloured(layout: Any = "constrained"):
+    """Draw two maps with a colour bar each, a legend below, a line above."""
+    with figures.style():
+        fig = figures.new(figures.ICML_SINGLE, 2.0)
+        fig.set_layout_engine(layout)
+        axes = fig.subplots(1, 2)
+        for k, ax in enumerate(axes):
+            fig.colorbar(ax.imshow(np.arange(12.0).reshape(3, 4) * 900**k), ax=ax, shrink=0.8)
+            ax.plot([0, 1], [1, 2], **figures.method("adam"))
+        figures.legend(fig, axes, 1)
+        figures.note(fig, "1 of 2 cells failed")
+    return fig
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: draw()[0], coloured, lambda: coloured("tight"), lambda: coloured("none")]
+)
+def test_a_figure_saved_again_has_the_same_bytes_and_is_left_as_it_was(tmp_path, make):
+    fig = make()
+    before = (fig.dpi, fig.canvas, type(fig.get_layout_engine()))
+    places = [ax.get_position(original=True).bounds for ax in fig.axes]
+    once = [p.read_bytes() for p in figures.save(fig, tmp_path / "a")]
+    assert (fig.dpi, fig.canvas, type(fig.get_layout_engine())) == before
+    assert [ax.get_position(original=True).bounds for ax in fig.axes] == places
+    assert [p.read_bytes() for p in figures.save(fig, tmp_path / "a")] == once
+    assert [p.read_bytes() for p in figures.save(make(), tmp_path / "b")] == once
+
+
+@pytest.mark.parametrize("broken", ["FigureCanvasAgg.print_png", "FigureCanvasPdf.print_pdf"])
+def test_a_save_that_fails_leaves_both_old_files_and_the_figure(tmp_path, monkeypatch, broken):
+    old = [p.read_bytes() for p in figures.save(draw()[0], tmp_path / "a")]
+    fig = coloured()
+    engine, dpi = fig.get_layout_engine(), fig.dpi
+
+    def fails(*_, **__):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"landscape.figures.{broken}", fails)
+        with pytest.raises(OSError, match="no space"):
+            figures.save(fig, tmp_path / "a")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pdf", "a.png"]
+    assert [(tmp_path / f"a.{kind}").read_bytes() for kind in ("pdf", "png")] == old
+    assert fig.get_layout_engine() is engine and fig.dpi == dpi
+    again = [p.read_bytes() for p in figures.save(fig, tmp_path / "a")]
+    assert again == [p.read_bytes() for p in figures.save(coloured(), tmp_path / "b")]
 
 
 def test_a_png_has_three_hundred_dots_an_inch(tmp_path):
