@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from landscape import architectures, losses
-from landscape.errors import BadInput
+from landscape.errors import BadInput, reals
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -57,10 +57,10 @@ class Problem:
         loss: str | Loss = "squared",
         architecture: str | Architecture = "two_layer_relu",
     ) -> None:
-        self.X = _real("X", X)
+        self.X = reals("X", X)
         self.loss = losses.get(loss)
         self.architecture = architectures.get(architecture)
-        self.y = given = _real("y", y)
+        self.y = given = reals("y", y)
         self.beta = _positive("beta", beta)
         if self.X.ndim != 2:
             raise BadInput(
@@ -126,34 +126,6 @@ class Problem:
             f"Problem(n={n}, d={d}, beta={self.beta:g}, loss={self.loss.name}, "
             f"architecture={self.architecture.label})"
         )
-
-
-def _real(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Return ``values`` as a new float64 array, refusing text, complex, NaN and infinity."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values)
-    if array.dtype.kind not in "bfiu":
-        try:
-            if array.dtype.kind != "O":
-                raise ValueError
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise BadInput(
-                f"{name} holds {array.dtype} entries such as {array.flat[0] if array.size else ''}"
-                ": it must hold real numbers (encode text labels as numbers, for example ±1)."
-            ) from None
-    if array.size == 0:
-        raise BadInput(f"{name} is empty (shape {array.shape}): there must be samples.")
-    array = np.array(array, dtype=np.float64)
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        where = tuple(int(i) for i in bad[0])
-        raise BadInput(
-            f"{name} has {len(bad)} entries that are NaN or infinite, the first at {where}: "
-            "remove or impute them."
-        )
-    return array
 
 
 def _check_sizes(X: NDArray[np.float64], y: NDArray[np.float64], beta: float) -> None:

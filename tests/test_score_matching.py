@@ -175,6 +175,21 @@ def test_what_is_not_solved_says_so(skip):
         sharp.solve(tolerance=0.0)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e6])
+@pytest.mark.parametrize("seed", [3, 11])
+def test_values_that_vanish_at_the_largest_beta_count_as_rounding_of_the_data(seed, unit):
+    """The value goes to zero with (β_max − β)², its rounding with β_max − β."""
+    x = unit * np.random.default_rng(seed).standard_normal(9)
+    problem = ScoreMatching(x, 1e6)
+    assert problem.scale == pytest.approx(9 / (2 * x.var()), rel=1e-12)
+    for share in (1e-10, 1e-13):
+        score = ScoreMatching(x, problem.beta_max * (1 - share)).solve()
+        assert score.active == 1 and -1e-17 * problem.scale < score.value < 0
+        assert score.gap == (score.objective - score.bound) / (2.0**-52 * problem.scale)
+    below = ScoreMatching(x, problem.beta_min + 0.3 * (problem.beta_max - problem.beta_min)).solve()
+    assert below.gap == (below.objective - below.bound) / abs(below.objective)
+
+
 @pytest.mark.parametrize("skip", SKIPS)
 def test_offsets_cost_the_program_nothing(skip):
     base = np.round(np.random.default_rng(0).standard_normal(40), 3)

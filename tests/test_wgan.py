@@ -187,6 +187,38 @@ def test_pieces_do_not_depend_on_units():
         np.testing.assert_allclose(found[unit].generated / unit, found[1.0].generated, atol=1e-5)
 
 
+@pytest.mark.parametrize("unit", [1e-40, 1e45])
+def test_pieces_of_tiny_and_huge_data_on_a_slanted_line(unit):
+    """Across the line data are rounding of 1e-16: a size that nobody gave is not refused."""
+    X = np.outer([1.0, -0.4, 0.3, 2.0, -1.5], [0.7, 0.3])
+    at_home, away = match_pieces(Game(X, 0.2)), match_pieces(Game(unit * X, 0.2 * unit))
+    assert away.value == pytest.approx(unit**2 * at_home.value, rel=1e-6)
+    assert away.bound == pytest.approx(unit**2 * at_home.bound, rel=1e-6)
+
+
+@pytest.mark.parametrize(("seed", "n", "beta"), [(1, 8, 0.2), (2, 10, 0.3), (4, 6, 0.3)])
+def test_the_best_samples_that_settled_are_kept(seed, n, beta):
+    """The last program may end higher than one before it."""
+    d = {2: 1}.get(seed, 2)
+    found = match_pieces(Game(np.random.default_rng(seed).standard_normal((n, d)), beta))
+    assert found.price <= beta and found.value <= found.history[-1] * (1 + 1e-9)
+
+
+def test_samples_that_a_neuron_out_of_sight_prices_give_way_to_those_before():
+    X = np.random.default_rng(5).standard_normal((8, 2))
+    found = match_pieces(Game(X, 0.1))
+    assert found.price <= 0.1 and found.bound <= found.value <= found.history[-1] * (1 + 1e-9)
+
+
+def test_what_did_not_match_says_why():
+    X = np.random.default_rng(0).standard_normal((6, 2))
+    with pytest.raises(NotConverged, match=r"last of rounds=1, so that no samples settled: raise"):
+        match_pieces(Game(X, 0.1), rounds=1)
+    X = np.random.default_rng(3).standard_normal((12, 3))
+    with pytest.raises(NotConverged, match=r"not searched may price 1\.0\d* β: take"):
+        match_pieces(Game(X, 0.1))
+
+
 def test_pieces_in_the_plane_are_between_their_bounds():
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, 2 * np.pi, 12)
@@ -205,9 +237,9 @@ def test_pieces_in_the_plane_are_between_their_bounds():
         (lambda game: alternate(game, []), "seeds is empty"),
         (lambda game: game.price(np.zeros((3, 5))), r"G has shape \(3, 5\).*\(m, 2\)"),
         (lambda game: game.mismatch(np.zeros(3)), r"G has shape \(3,\)"),
-        (lambda game: game.mismatch(np.zeros((0, 2))), r"G has shape \(0, 2\)"),
+        (lambda game: game.mismatch(np.zeros((0, 2))), r"G is empty \(shape \(0, 2\)\)"),
         (lambda game: game.energy(np.zeros(2)), r"G has shape \(2,\)"),
-        (lambda game: game.price(np.full((3, 2), np.nan)), "G has NaN"),
+        (lambda game: game.price(np.full((3, 2), np.nan)), "G has 6 entries that are NaN"),
     ],
 )
 def test_samples_and_seeds_are_refused_by_name(call, said):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from landscape.errors import BadInput, NotConverged, above_zero, whole
+from landscape.errors import NotConverged, above_zero, whole, wholes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,9 +88,7 @@ def alternate(
         BadInput: naming the argument.
         NotConverged: if a game leaves the range of numbers.
     """
-    seeds = list(seeds)
-    if not seeds:
-        raise BadInput("seeds is empty: there must be at least one.")
+    seeds = wholes("seeds", seeds, least=0)
     m = len(game.X) if samples is None else whole("samples", samples)
     for name, count in (("steps", steps), ("record", record), ("width", width)):
         whole(name, count)

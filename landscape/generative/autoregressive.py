@@ -25,7 +25,7 @@ from scipy.special import expit
 
 from landscape.architectures import TwoLayer
 from landscape.bounds import EXACT, SEARCH, of_a_part
-from landscape.errors import BadInput, whole
+from landscape.errors import BadInput, reals, whole, wholes
 from landscape.problem import Problem
 from landscape.solvers import solve
 from landscape.training import train
@@ -119,7 +119,7 @@ class Autoregressive:
 
     def train(self, width: int, seeds: Iterable[int], **options: Any) -> list[Density]:
         """Train every output by `landscape.train`; return a density for each seed."""
-        seeds = list(seeds)
+        seeds = wholes("seeds", seeds, least=0)
         runs = [train(problem, width, seeds, **options) for problem in self.problems]
         return [
             Density(self, tuple(one.networks[s] for one in runs), ()) for s in range(len(seeds))
@@ -195,7 +195,7 @@ class Density:
             BadInput: if parents do not come before their children.
         """
         self._check_order("sample")
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(whole("seed", seed, 0))
         X = np.ones((whole("n", n), len(self.networks)))
         for k, network in enumerate(self.networks):
             chance = expit(network(self.problem.inputs(X, k)).detach().numpy())
@@ -238,17 +238,18 @@ def _over_all(certificate: Certificate) -> float:
 
 def _signs(name: str, X: ArrayLike, columns: int | None = None) -> Floats:
     """Return samples as float64, refusing anything but ±1 in two axes."""
-    X = np.asarray(X, dtype=np.float64)
-    if X.ndim != 2 or X.size == 0 or (columns is not None and X.shape[1] != columns):
-        wanted = "(n, d)" if columns is None else f"(n, {columns})"
-        raise BadInput(f"{name} has shape {X.shape}: it must be {wanted}.")
+    X = reals(name, X, ("n", "d" if columns is None else columns))
     if not (np.abs(X) == 1.0).all():
         raise BadInput(f"{name} has entries other than −1 and 1: binarise it.")
     return X
 
 
-def bernoulli(X: ArrayLike) -> Callable[[Floats], Floats]:
+def bernoulli(X: ArrayLike) -> Callable[[ArrayLike], Floats]:
     """Return log p of independent coordinates with Laplace's estimate, the simplest baseline."""
     X = _signs("X", X)
     on = ((X > 0).sum(0) + 1.0) / (len(X) + 2.0)
-    return lambda Z: np.where(Z > 0, np.log(on), np.log1p(-on)).sum(1)
+
+    def log_p(Z: ArrayLike) -> Floats:
+        return np.where(_signs("Z", Z, len(on)) > 0, np.log(on), np.log1p(-on)).sum(1)
+
+    return log_p

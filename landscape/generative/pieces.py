@@ -27,10 +27,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscape.errors import BadInput, NotConverged, whole
-from landscape.generative.wgan import Game
+from landscape.generative.wgan import clip
+from landscape.problem import LARGEST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from landscape.generative.wgan import Game
 
     Floats = NDArray[np.float64]
 
@@ -51,7 +54,8 @@ class Pieces:
         price: no neuron prices above this.
         exact: whether that price is attained.
         bound: a lower bound of the game, relaxed.
-        history: the values of the programs, each over the patterns of the last one's samples.
+        history: the values of the programs, each over the patterns of the last one's samples, as
+            far as that of the samples.
     """
 
     game: Game
@@ -71,13 +75,9 @@ def axes_bound(game: Game, seed: int = 0) -> float:
     """Return the largest sum of games on the axes of a basis: principal axes and random ones."""
     X, d = game.X, game.X.shape[1]
     bases = [np.linalg.svd(X, full_matrices=True)[2].T, np.eye(d)]
-    draws = np.random.default_rng(seed).standard_normal((BASES, d, d))
+    draws = np.random.default_rng(whole("seed", seed, 0)).standard_normal((BASES, d, d))
     bases += list(np.linalg.qr(draws)[0])
-    return max(sum(_on_line(game, X @ axis) for axis in basis.T) for basis in bases)
-
-
-def _on_line(game: Game, x: Floats) -> float:
-    return Game(x, game.beta, "relu").solve().bound
+    return max(sum(clip(X @ axis, game.beta)[2] for axis in basis.T) for basis in bases)
 
 
 def match_pieces(
@@ -92,41 +92,62 @@ def match_pieces(
         seed: of the first samples and of directions.
 
     Raises:
-        BadInput: for another discriminator.
-        NotConverged: if a neuron prices above β at the end.
+        BadInput: for another discriminator, and naming the argument.
+        NotConverged: if no samples settled, or a neuron prices those above β.
     """
     if game.discriminator != "relu":
         raise BadInput(f"game has {game.discriminator} discriminators: pieces are of ReLU neurons.")
     m = len(game.X) if samples is None else whole("samples", samples)
     # Prices have the unit of the data, energies its square: Clarabel's tolerances have none.
     unit = 2.0 ** int(np.frexp(np.abs(game.X).max())[1])  # a power of two: nothing is rounded
-    G, history = _matched(Game(game.X / unit, game.beta / unit), m, whole("rounds", rounds), seed)
-    price, exact = game.price(G * unit)
-    if not history or price > game.beta:
+    rounds, seed = whole("rounds", rounds), whole("seed", seed, 0)
+    settled, history = _matched(game.X / unit, game.beta / unit, m, rounds, seed)
+    if not settled:
         raise NotConverged(
-            f"A neuron prices {price / game.beta:.4g} β after {rounds} rounds: raise rounds."
+            f"Neurons still priced above β in the last of rounds={rounds}, so that no samples "
+            "settled: raise rounds."
         )
-    values = tuple(value * unit**2 for value in history)
-    return Pieces(game, G * unit, price, exact, axes_bound(game), values)
+    least = np.inf
+    for value, G in sorted(settled, key=lambda pair: pair[0]):
+        G = G * unit  # what is too small to be priced may as well be zero
+        G = np.where(np.abs(G).max(axis=1, keepdims=True) < 1 / LARGEST, 0.0, G)
+        price, exact = game.price(G)
+        if price <= game.beta:
+            fell = [one for one in history if one >= value] or [value]
+            values = tuple(one * unit**2 for one in fell)
+            return Pieces(game, G, price, exact, axes_bound(game), values)
+        least = min(least, price)
+    raise NotConverged(
+        f"Samples settled within rounds={rounds}, but a neuron that was not searched may price "
+        f"{least / game.beta:.6g} β: take another seed or more samples."
+    )
 
 
-def _matched(game: Game, m: int, rounds: int, seed: int) -> tuple[Floats, list[float]]:
-    """Return m samples by rounds of programs, and the values of those that ended feasible."""
-    rng, n = np.random.default_rng(seed), len(game.X)
-    G = game.X[rng.permutation(n)[:m]] if m <= n else game.X[rng.integers(n, size=m)]
-    held, d, history = G, game.X.shape[1], list[float]()
-    cuts = _highest(game, np.zeros_like(G), _directions(d, rng), 48)
+def _matched(
+    X: Floats, beta: float, m: int, rounds: int, seed: int
+) -> tuple[list[tuple[float, Floats]], list[float]]:
+    """Match by rounds of programs.
+
+    Returns:
+        Values and samples (m, d) that no searched neuron prices above β, and the values that fell.
+    """
+    rng, (n, d) = np.random.default_rng(seed), X.shape
+    held = X[rng.permutation(n)[:m]] if m <= n else X[rng.integers(n, size=m)]
+    settled: list[tuple[float, Floats]] = []
+    history: list[float] = []
+    cuts = _highest(X, np.zeros_like(held), _directions(d, rng), 48)
     for _ in range(rounds):
-        G, value = _moved(game, held, cuts)
-        found = _highest(game, G, _directions(d, rng), 16)
-        if _prices(game, G, found).max() > game.beta * (1 - MARGIN / 2):
+        G, value = _moved(X, beta, held, cuts)
+        found = _highest(X, G, _directions(d, rng), 16)
+        if _prices(X, G, found).max() > beta * (1 - MARGIN / 2):
             cuts = np.vstack([cuts, found])
             continue
         held = G  # no neuron prices above β: its patterns are the next program's
+        settled.append((value, G))
         if history and history[-1] - value <= SETTLED * value:
             break
         history.append(value)
-    return held, history
+    return settled, history
 
 
 def _directions(d: int, rng: np.random.Generator) -> Floats:
@@ -139,32 +160,32 @@ def _directions(d: int, rng: np.random.Generator) -> Floats:
     return np.vstack([drawn, -drawn])
 
 
-def _prices(game: Game, G: Floats, neurons: Floats) -> Floats:
+def _prices(X: Floats, G: Floats, neurons: Floats) -> Floats:
     """Return |E_X D − E_G D| of neurons (u, b), shape (K, d + 1)."""
-    on = [np.maximum(Z @ neurons[:, :-1].T + neurons[:, -1], 0).mean(0) for Z in (game.X, G)]
+    on = [np.maximum(Z @ neurons[:, :-1].T + neurons[:, -1], 0).mean(0) for Z in (X, G)]
     return np.abs(on[0] - on[1])
 
 
-def _highest(game: Game, G: Floats, directions: Floats, most: int) -> Floats:
+def _highest(X: Floats, G: Floats, directions: Floats, most: int) -> Floats:
     """Return the neurons of highest price along given directions, kinks at data or samples."""
-    Z = np.vstack([game.X, G])
+    Z = np.vstack([X, G])
     best = []
     for u in directions:
         neurons = np.hstack([np.tile(u, (len(Z), 1)), -(Z @ u)[:, None]])
-        prices = _prices(game, G, neurons)
+        prices = _prices(X, G, neurons)
         k = int(prices.argmax())
         best.append((prices[k], neurons[k]))
     best.sort(key=lambda pair: -pair[0])
     return np.array([neuron for _, neuron in best[:most]])
 
 
-def _moved(game: Game, held: Floats, cuts: Floats) -> tuple[Floats, float]:
+def _moved(X: Floats, beta: float, held: Floats, cuts: Floats) -> tuple[Floats, float]:
     """Solve the convex program over the patterns of given samples at these neurons."""
     import cvxpy as cp
 
-    limit, m = game.beta * (1 - MARGIN), len(held)
+    limit, m = beta * (1 - MARGIN), len(held)
     Z: Any = cp.Variable(held.shape)
-    wanted = np.maximum(game.X @ cuts[:, :-1].T + cuts[:, -1], 0).mean(0)
+    wanted = np.maximum(X @ cuts[:, :-1].T + cuts[:, -1], 0).mean(0)
     before: Any = Z @ cuts[:, :-1].T + np.ones((m, 1)) @ cuts[None, :, -1]
     on = (held @ cuts[:, :-1].T + cuts[:, -1] > 0).astype(float)
     constraints = [

@@ -41,7 +41,16 @@ import numpy as np
 import torch
 
 from landscape.architectures import TwoLayer
-from landscape.errors import BadInput, NotConverged, above_zero, at_least_zero, unknown
+from landscape.errors import (
+    BadInput,
+    NotConverged,
+    above_zero,
+    at_least_zero,
+    known,
+    reals,
+    whole,
+    wholes,
+)
 from landscape.generative.scores import Ramps, Score, minimise
 from landscape.generative.tubes import Tube
 from landscape.problem import Problem
@@ -71,13 +80,10 @@ class ScoreMatching:
     """
 
     def __init__(self, x: ArrayLike, beta: float, skip: Literal["none", "free"] = "none") -> None:
-        if skip not in ("none", "free"):
-            raise unknown("skip", skip, ("none", "free"))
+        known("skip", skip, ("none", "free"))
         self.architecture = TwoLayer(bias="free", skip=skip)
-        values = np.asarray(x, dtype=np.float64)
-        if values.ndim != 1:
-            raise BadInput(f"x has shape {values.shape}: samples on a line are (n,).")
-        self._zero = Problem(values[:, None], np.zeros(len(values)), 1.0)  # checks numbers
+        values = reals("x", x, ("n",))
+        Problem(values[:, None], np.zeros(len(values)), 1.0)  # checks sizes
         self.x = np.sort(values)
         self.tube = Tube(self.x, skip == "free")
         self.points = self.tube.points
@@ -111,6 +117,11 @@ class ScoreMatching:
         return np.stack([ones, self.x - self.centre], axis=1), np.array([0.0, n])
 
     @property
+    def scale(self) -> float:
+        """Size of values: what the linear score loses that fits best, n²/2Σ(x_i − centre)²."""
+        return float(0.5 * len(self.x) ** 2 / ((self.x - self.centre) ** 2).sum())
+
+    @property
     def centre(self) -> float:
         """Where the linear part is zero: an offset of the samples costs the program no digits."""
         return float(self.x[0] + (self.x - self.x[0]).mean())
@@ -121,9 +132,7 @@ class ScoreMatching:
         With a free skip connection all are the same: (t − x)_+ is (x − t)_+ with the other slope
         at its kink, less a linear part.
         """
-        if slopes not in SLOPES:
-            raise unknown("slopes", slopes, SLOPES)
-        sides, values = (1.0, -1.0), SLOPES[slopes]
+        sides, values = (1.0, -1.0), SLOPES[known("slopes", slopes, SLOPES)]
         if self.skip == "free":
             sides, values = (1.0,), SLOPES["both"]
         listed = [(t, side, at) for side in sides for at in values for t in self.points]
@@ -132,8 +141,9 @@ class ScoreMatching:
         sums = side * ((apart > 0) + at * (apart == 0)).sum(0)
         return Ramps(kinks, side, at, np.maximum(apart, 0.0), sums)
 
-    def prices(self, nu: Floats, ramps: Ramps | None = None) -> Floats:
+    def prices(self, nu: ArrayLike, ramps: Ramps | None = None) -> Floats:
         """Return aᵀν − b of ramps, of all that there are by default."""
+        nu = reals("nu", nu, self.x.shape)
         ramps = self.ramps() if ramps is None else ramps
         return nu @ ramps.columns - ramps.sums
 
@@ -153,13 +163,13 @@ class ScoreMatching:
         value = (0.5 * score**2 + derivative).sum(-1)
         return value + self.beta * self.architecture.penalty(parameters)
 
-    def lower_bound(self, nu: Floats) -> float:
+    def lower_bound(self, nu: ArrayLike) -> float:
         """Return a lower bound of every network's objective, rigorous in floating point.
 
         Args:
             nu: any dual point, shape (n,), in the order of `x`, ascending.
         """
-        return self.tube.lower_bound(nu, self.beta, SLOPES["both"])
+        return self.tube.lower_bound(reals("nu", nu, self.x.shape), self.beta, SLOPES["both"])
 
     def solve(self, slopes: str = "both", *, tolerance: float = 1e-6, throw: bool = True) -> Score:
         """Solve the program.
@@ -226,10 +236,11 @@ class ScoreMatching:
         share = (kink - low) / (high - low)
         return [(1.0 - share, below, low), (share, above, high)]
 
-    def value(self, z: Floats, free: Floats, ramps: Ramps | None = None) -> float:
+    def value(self, z: ArrayLike, free: ArrayLike, ramps: Ramps | None = None) -> float:
         """Return the program's objective at (z, ξ)."""
         ramps = self.ramps() if ramps is None else ramps
         A, sums = self.free
+        z, free = reals("z", z, ramps.kinks.shape), reals("free", free, sums.shape)
         fit = ramps.columns @ z + A @ free
         return float(0.5 * fit @ fit + ramps.sums @ z + sums @ free + self.beta * np.abs(z).sum())
 
@@ -243,8 +254,13 @@ class ScoreMatching:
 
         Returns:
             Parameters with a leading axis over seeds, and the trace of objectives (steps + 1, S).
+
+        Raises:
+            BadInput: naming the argument.
         """
-        start = self.architecture.initial(self._of_architecture(), width, list(seeds))
+        width, seeds = whole("width", width), wholes("seeds", seeds, least=0)
+        steps, learning_rate = whole("steps", steps, 0), above_zero("learning_rate", learning_rate)
+        start = self.architecture.initial(self._of_architecture(), width, seeds)
         parameters = {k: v.clone().requires_grad_(True) for k, v in start.items()}
         leaves = list(parameters.values())
         follow = RULES["adam"].make(list(parameters), leaves, {})

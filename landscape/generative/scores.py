@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.linalg import solve_triangular
 
+from landscape.bounds import relative_gap
 from landscape.network import Network
 from landscape.nonnegative import least_squares
 
@@ -83,8 +84,8 @@ class Score:
 
     @property
     def gap(self) -> float:
-        """(objective − bound) / |objective|."""
-        return (self.objective - self.bound) / max(abs(self.objective), 1e-300)
+        """(objective − bound) / |objective|; at least the rounding of `scale` counts as that."""
+        return relative_gap(self.objective, self.bound, self.problem.scale)
 
     @property
     def active(self) -> int:

@@ -42,8 +42,8 @@ import numpy as np
 
 from landscape.architectures import Polynomial, TwoLayer
 from landscape.bounds import EXACT, AllPatterns
-from landscape.errors import BadInput, above_zero, unknown, whole
-from landscape.problem import Problem
+from landscape.errors import BadInput, above_zero, known, reals, whole
+from landscape.problem import LARGEST, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -74,32 +74,38 @@ class Game:
     """
 
     def __init__(self, X: ArrayLike, beta: float, discriminator: str = "relu") -> None:
-        if discriminator not in DISCRIMINATORS:
-            raise unknown("discriminator", discriminator, DISCRIMINATORS)
-        X = np.asarray(X, dtype=np.float64)
+        self.discriminator = known("discriminator", discriminator, DISCRIMINATORS)
+        self.architecture = DISCRIMINATORS[self.discriminator]
+        X = reals("X", X)
         X = X[:, None] if X.ndim == 1 else X
-        self.X = Problem(X, np.ones(len(X)), 1.0).X  # checks numbers and shape
-        self.beta, self.discriminator = above_zero("beta", beta), discriminator
-        self.architecture = DISCRIMINATORS[discriminator]
+        self.X = Problem(X, np.ones(X.shape[:1]), 1.0).X  # checks shape and sizes
+        self.beta = above_zero("beta", beta)
 
-    def energy(self, G: Floats) -> float:
+    def energy(self, G: ArrayLike) -> float:
         """Return ½E‖g‖² of generated samples (m, d)."""
         G = self._samples(G)
         return 0.5 * float((G**2).sum(1).mean())
 
-    def beside(self, G: Floats) -> tuple[Problem, Floats]:
+    def beside(self, G: ArrayLike) -> tuple[Problem, Floats]:
         """Return a problem whose rows are data and samples, and the weights of D on them.
 
         The weights w are 1/n on data and −1/m on samples, so that wᵀD = E_X D − E_G D: what prices
         neurons at a dual point prices them here.
         """
         G = self._samples(G)
+        sizes = np.abs(G).max(axis=1)
+        wrong = sizes[(sizes > LARGEST) | ((sizes > 0) & (sizes < 1 / LARGEST))]
+        if len(wrong):
+            raise BadInput(
+                f"G has a sample of size {wrong[0]:.3g}: sizes must be zero or between "
+                f"{1 / LARGEST:g} and {LARGEST:g}; set it to zero or rescale data and samples."
+            )
         n, m = len(self.X), len(G)
         weights = np.concatenate([np.full(n, 1.0 / n), np.full(m, -1.0 / m)])
         rows = np.vstack([self.X, G])
         return Problem(rows, weights, self.beta, architecture=self.architecture), weights
 
-    def price(self, G: Floats) -> tuple[float, bool]:
+    def price(self, G: ArrayLike) -> tuple[float, bool]:
         """Return an upper bound of every neuron's price, and whether it is attained.
 
         By the oracle of the architecture: rounding is included.
@@ -114,7 +120,7 @@ class Game:
         found = AllPatterns(problem, EFFORT)(weights)
         return found.ratio * self.beta, found.scope == EXACT
 
-    def mismatch(self, G: Floats) -> float:
+    def mismatch(self, G: ArrayLike) -> float:
         """Return the largest price in closed form; ReLU neurons on a line only.
 
         Args:
@@ -159,19 +165,12 @@ class Game:
             bound = 0.5 * float((((X @ Q[:, kept]) ** 2).mean(0) - beta).sum())
             return Equilibrium(self, X @ (Q * shrunk) @ Q.T, bound, Q[:, kept])
         self._check_line("solve")
-        low, high = -_excess(-X[:, 0], beta), _excess(X[:, 0], beta)
-        G = np.clip(X, low, high)
-        bound = float(_huber(X[:, 0], low, high).mean() - beta * (high - low))
-        return Equilibrium(self, G, bound, np.array([[low, high]]))
+        low, high, bound = clip(X[:, 0], beta)
+        return Equilibrium(self, np.clip(X, low, high), bound, np.array([[low, high]]))
 
-    def _samples(self, G: Floats) -> Floats:
+    def _samples(self, G: ArrayLike) -> Floats:
         """Return generated samples as float64, or refuse their shape or their numbers."""
-        G, d = np.asarray(G, dtype=np.float64), self.X.shape[1]
-        if G.ndim != 2 or len(G) == 0 or G.shape[1] != d:
-            raise BadInput(f"G has shape {G.shape}: samples beside these data are (m, {d}).")
-        if not np.isfinite(G).all():
-            raise BadInput("G has NaN or infinite entries: leave such samples out.")
-        return G
+        return reals("G", G, ("m", self.X.shape[1]))
 
     def _check_line(self, what: str) -> None:
         if self.X.shape[1] != 1:
@@ -207,8 +206,9 @@ class Equilibrium:
         """Return what no neuron's price is above, and whether it is attained (`Game.price`)."""
         return self.game.price(self.generated)
 
-    def discriminate(self, x: Floats) -> Floats:
+    def discriminate(self, x: ArrayLike) -> Floats:
         """Return the optimal D at points (N, d)."""
+        x = reals("x", x, ("N", self.game.X.shape[1]), empty=True)
         along = x @ self.directions if self.game.discriminator != "relu" else x[:, 0]
         if self.game.discriminator == "linear":
             return along[:, 0]
@@ -221,12 +221,18 @@ class Equilibrium:
 
         Quadratic neurons: a linear map of Gaussian noise.  Otherwise moved data are drawn.
         """
-        rng, n = np.random.default_rng(seed), whole("n", n)
+        rng, n = np.random.default_rng(whole("seed", seed, 0)), whole("n", n)
         if self.game.discriminator != "quadratic":
             return self.generated[rng.integers(len(self.generated), size=n)]
         values, Q = np.linalg.eigh(self.generated.T @ self.generated / len(self.generated))
         noise = rng.standard_normal((n, len(values)))
         return (noise * np.sqrt(np.maximum(values, 0.0))) @ Q.T
+
+
+def clip(x: Floats, beta: float) -> tuple[float, float, float]:
+    """Return the ends of the clip of data (n,) on a line, and the lower bound of their game."""
+    low, high = -_excess(-x, beta), _excess(x, beta)
+    return low, high, float(_huber(x, low, high).mean() - beta * (high - low))
 
 
 def _excess(x: Floats, beta: float) -> float:
