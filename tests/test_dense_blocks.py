@@ -88,11 +88,10 @@ def test_without_an_interior_the_reference_takes_over_and_says_so():
         restricted.minimise(program(0), 1e-16)
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
 def test_prices_are_sharp_upper_bounds(parts):
     """Any λ ≥ 0 bounds a price, the best is attained by the maximiser."""
     problem = program(4, parts=parts, G=20)
-    sharp = 1e-6 if parts < 3 else 0.2  # shares of three parts may stay short of the best
     rng = np.random.default_rng(0)
     for _ in range(3):
         nu = rng.standard_normal(12)
@@ -104,15 +103,72 @@ def test_prices_are_sharp_upper_bounds(parts):
                 assert exact[g] <= 1e-6  # nothing in the cone gains, and what is left is rounding
                 continue
             assert problem.gauge.value(theta[None])[0] == pytest.approx(1.0)
-            assert problem.take(np.array([g])).violation(theta[None]) <= 1e-6
-            assert xi[g] @ theta == pytest.approx(price, rel=sharp, abs=1e-9)
+            assert problem.take(np.array([g])).violation(theta[None]) <= 1e-9
+            assert xi[g] @ theta == pytest.approx(price, rel=1e-9, abs=1e-9)
             assert exact[g] >= price
-            assert exact[g] == pytest.approx(price, rel=sharp, abs=1e-9)
+            assert exact[g] == pytest.approx(price, rel=1e-9, abs=1e-9)
             multipliers = projection(problem.gauge, problem.cones.rows(g), xi[g])
             other = multipliers * rng.uniform(0.5, 2.0, len(multipliers))
             rest = xi[g] + problem.cones.rows(g).T @ other
             assert problem.gauge.polar(rest[None])[0] >= xi[g] @ theta * (1 - 1e-9)
         assert largest_price(problem, nu)[0] == pytest.approx(exact.max(), rel=1e-9)
+
+
+# Shares on whose edges the price bends, and such on which it does not depend.
+BENT = [
+    ([[-1, 0, -2], [1, 2, 1], [-2, 0, -1]], [3, 3, -2], 3.0),
+    ([[2, -1, -2], [-1, -2, 2], [-1, 0, -1]], [3, -2, 0], 2.0),
+    ([[0, 1, 1, -1], [0, -1, 0, 1], [0, 0, 0, 0]], [0, 1, -2, 2], 1.5),
+    ([[0, 0, 0, 0]], [1, -2, 5, 3], 5.0),
+    (  # pair by pair, shares stopped at 2.3356899 (linear programming: the sum is that of |θ|)
+        [
+            [-0.46, 1.65, 0.18, 1.42],
+            [2.25, -0.78, 0.28, -0.29],
+            [0.92, 1.27, 0.11, 0.83],
+            [-0.29, 1.08, -0.56, -2.47],
+        ],
+        [0.0, 0.37, 2.57, -1.55],
+        2.299858577866942,
+    ),
+]
+
+
+@pytest.mark.parametrize(("rows", "xi", "expected"), BENT)
+def test_the_best_unit_attains_the_price_whatever_the_shares(rows, xi, expected):
+    rows, xi = np.array(rows, dtype=float), np.array(xi, dtype=float)
+    theta, price = maximiser(Parts(len(xi), 1), rows, xi)
+    assert price == pytest.approx(expected, rel=1e-12)
+    assert xi @ theta == pytest.approx(expected, rel=1e-9)
+    assert np.abs(theta).sum() == pytest.approx(1.0, rel=1e-12)
+    assert (rows @ theta >= -1e-12).all()
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 6])
+@pytest.mark.parametrize("kind", ["open", "opposite rows", "one row many times", "many rows"])
+def test_price_and_best_unit_prove_each_other(parts, kind):
+    """Both are found apart; where they agree neither can be wrong."""
+    for seed in range(12):
+        rng = np.random.default_rng([seed, parts])
+        size = int(rng.integers(1, 4))
+        rows = rng.standard_normal((50 if kind == "many rows" else 6, parts * size))
+        xi = rng.standard_normal(parts * size)
+        if kind == "many rows":
+            rows *= np.sign(rows @ rng.standard_normal(parts * size))[:, None]
+        if kind == "opposite rows":
+            rows[1] = -rows[0]
+        if kind == "one row many times":
+            rows[2:] = rows[0] * 10.0 ** rng.uniform(-6, 6, (4, 1))
+        gauge = Parts(parts, size)
+        theta, price = maximiser(gauge, rows, xi)
+        if price < 1e-9:
+            continue
+        assert gauge.value(theta[None])[0] == pytest.approx(1.0, rel=1e-12)
+        assert (rows @ theta >= -1e-10 * np.linalg.norm(rows, axis=1)).all()
+        assert xi @ theta == pytest.approx(price, rel=1e-7, abs=1e-9)
+        multipliers = projection(gauge, rows, xi)
+        assert (multipliers >= 0).all()
+        rest = xi + rows.T @ multipliers
+        assert xi @ theta <= gauge.polar(rest[None])[0] * (1 + 1e-9) <= price * (1 + 2e-9)
 
 
 def test_multipliers_that_are_wrong_cost_nothing_but_time():

@@ -196,7 +196,8 @@ class TreeOracle:
             for _ in range(HOPS):
                 maps, rows = self.tree.maps(self.design, now, own)
                 xi = pull @ maps[0]
-                theta, found = maximiser(gauge, rows[0], xi)
+                theta, _ = maximiser(gauge, rows[0], xi)
+                found = float(xi @ theta)  # the bound beside it may be higher
                 if not found > price[unit] * (1 + 1e-12):
                     break
                 masks[unit], price[unit] = now[0], found
