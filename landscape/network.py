@@ -84,7 +84,8 @@ def read(problem: Problem, network: torch.nn.Module | Parameters) -> Parameters:
 
     Raises:
         BadInput: for anything else, for parameters whose names or shapes are not those of the
-            problem's networks, and for weights that are not finite.
+            problem's networks, for weights that are not finite, and for networks that are
+            normalised with other inputs.
     """
     architecture = problem.architecture
     if isinstance(network, torch.nn.Module):
@@ -117,7 +118,7 @@ def read(problem: Problem, network: torch.nn.Module | Parameters) -> Parameters:
         if not bool(torch.isfinite(value).all()):
             raise BadInput("network has NaN or infinite weights: it is no point of the landscape.")
         found[name] = value
-    return found
+    return architecture.attached(problem, found)
 
 
 def several(

@@ -102,7 +102,8 @@ class Problem:
             fit = self.architecture.forward(network, X)
             return self.loss.value(fit, y) + self.beta * self.architecture.penalty(network)
         with torch.no_grad():
-            return float(self.objective(self.architecture.read(network)))
+            own = self.architecture.attached(self, self.architecture.read(network))
+            return float(self.objective(own))
 
     def replace(self, **changes: Any) -> Problem:
         """Return the same problem with some of its arguments changed."""

@@ -298,3 +298,58 @@ def test_a_network_of_some_samples_is_not_judged_on_all_of_them():
 def test_own_statistics_are_known_again(X):
     problem = problem_on(X)
     assert certify(problem, network_of(problem)).relative_gap >= 0.0
+
+
+@pytest.mark.parametrize("way", ["rows in another order", "turned", "single precision"])
+@pytest.mark.parametrize(
+    "X",
+    [
+        X_TALL,
+        np.c_[X_TALL, np.full(9, 0.1)],  # 0.1 is rounded to single precision
+        X_TALL + 1e3,
+        np.c_[X_TALL, 2.0**-60 * X_TALL[::-1, :1]],
+    ],
+)
+def test_the_same_network_by_other_statistics_of_the_same_inputs(X, way):
+    """T is known up to a turn, which changes no function: the verdict is the optimum's own."""
+    problem = problem_on(X)
+    solution = solve(problem)
+    values = {k: v.detach() for k, v in solution.network().values.items()}
+    if way == "rows in another order":
+        order = np.random.default_rng(2).permutation(len(X))
+        problem = problem.replace(X=X[order], y=problem.y[order])
+    elif way == "turned":
+        turn = np.linalg.qr(np.random.default_rng(3).standard_normal((len(values["spread"]),) * 2))
+        values["spread"] = torch.tensor(turn[0]) @ values["spread"]
+    else:
+        values = {k: v.float() for k, v in values.items()}
+    judged = certify(problem, values, dual=solution.dual if way != "rows in another order" else ())
+    near = 1e-4 if way == "single precision" else 1e-7
+    assert -1e-12 <= judged.relative_gap <= near
+    if way != "single precision":  # neurons leave their kinks there
+        assert judged.stationarity <= 1e-6
+    assert judged.primal == pytest.approx(solution.objective, rel=near)
+
+
+def test_foreign_statistics_neither_start_training_nor_have_an_objective():
+    """Shrunk statistics put out the same at a fiftieth of γ: cheaper than any real network."""
+    problem = problem_on(X_TALL)
+    values = {k: v.detach() for k, v in solve(problem).network().values.items()}
+    cheap = {**values, "spread": 0.02 * values["spread"], "scale": 0.02 * values["scale"]}
+    with pytest.raises(BadInput, match="statistics of 9 inputs that are not the problem's 9"):
+        train(problem, start={k: v[None] for k, v in cheap.items()}, steps=1)
+    with pytest.raises(BadInput, match="statistics of 9 inputs"):
+        problem.objective(Network(problem.architecture, cheap))
+    started = train(problem, start={k: v[None].float() for k, v in values.items()}, steps=1)
+    assert started.trace[0, 0] == pytest.approx(solve(problem).objective, rel=1e-4)
+
+
+def test_a_column_of_any_size_is_a_direction():
+    """Normalisation does not see sizes: a bound without this column would be above the optimum."""
+    small = problem_on(np.c_[X_TALL, 2.0**-560 * X_TALL[::-1, :1]])
+    alike = small.replace(X=np.c_[X_TALL, X_TALL[::-1, :1]])
+    best = solve(alike)
+    found = solve(small)
+    assert found.objective == pytest.approx(best.objective, rel=1e-9)
+    assert found.certificate.dual <= best.objective * (1 + 1e-12)
+    assert best.objective < 0.99 * solve(small.replace(X=X_TALL)).objective

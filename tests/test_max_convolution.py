@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from landscape import Problem, solve, train
-from landscape.architectures import Convolution, MaxConvolution
+from landscape.architectures import Convolution, MaxConvolution, TwoLayer
 from landscape.bounds import EXACT, RELAXED, SEARCH, AllPatterns, beta_max
 from landscape.dense import DenseCones
 from landscape.errors import BadInput
@@ -215,3 +215,64 @@ def test_solutions_are_stored_and_bad_choices_refused(tmp_path, solved):
         problem.replace(y=np.ones((6, 2)))
     with pytest.raises(BadInput, match="select patches"):
         problem.architecture.gates({})
+
+
+def judged(X, nu, u, beta=1.0, architecture=None):
+    """Clarke residual and wrong tie of one filter with output weight one."""
+    problem = Problem(X, np.ones(len(X)), beta, architecture=architecture or MaxConvolution())
+    u = np.asarray(u, dtype=np.float64)
+    network = {"hidden": torch.tensor(u)[None], "output": torch.ones(1, dtype=torch.float64)}
+    clarke, wrong, _ = problem.architecture.stationarity(problem, network, np.asarray(nu))
+    return clarke[0], wrong[0]
+
+
+def gradient(X, nu, u, step=1e-6):
+    """Central differences of Σ ν_i max_k (x_kᵀu)_+ − ‖u‖ at u of length one."""
+
+    def gain(w):
+        patches = np.lib.stride_tricks.sliding_window_view(np.asarray(X), len(w), axis=1)
+        return np.asarray(nu) @ np.maximum((patches @ w).max(1), 0.0) - np.linalg.norm(w)
+
+    return np.array(
+        [(gain(u + step * e) - gain(u - step * e)) / (2 * step) for e in np.eye(len(u))]
+    )
+
+
+@pytest.mark.parametrize(
+    ("second", "pull"),
+    [
+        ([0.0, 1.0, 0.0, 1.0], -1.0),  # the same patches in another order
+        ([0.0, 3.0, 0.0, 3.0], -1.0 / 3.0),  # three times the patches
+        ([2.0, 1.0, 2.0], -1.0),  # patches (2, 1), (1, 2): shifted by (1, 1)
+    ],
+)
+def test_samples_that_bend_as_one_cancel_where_their_pulls_do(second, pull):
+    """The sum is smooth there, whatever either sample does alone; its slope is the residual."""
+    u, size = np.ones(2) / 2**0.5, max(4, len(second))
+    X = np.zeros((3, size))
+    X[0, :4], X[1, : len(second)] = [1.0, 0.0, 1.0, 0.0], second
+    X[0, 4:], X[1, len(second) :], X[2, :2] = -1.0, -9.0, [2.0, 1.0]
+    nu = np.array([1.0, pull, 2**0.5 / 3.0])
+    lacking, wrong = judged(X, nu, u)
+    assert lacking == pytest.approx(np.linalg.norm(gradient(X, nu, u)), abs=1e-7)
+    assert lacking > 0.1 and wrong == 0.0
+    nu[1] *= 0.5  # half of the bend is left
+    lacking, wrong = judged(X, nu, u)
+    assert wrong > 0.1
+
+
+def test_one_place_is_a_neuron_whose_collinear_rows_are_one():
+    X = np.array([[1.0, -1.0], [2.0, -2.0], [0.5, 0.3]])
+    nu, u = np.array([2.0, -1.0, 1.0]), np.ones(2) / 2**0.5
+    here = judged(X, nu, u)
+    assert here == pytest.approx(judged(X, nu, u, architecture=TwoLayer()), abs=1e-9)
+    assert here[1] == 0.0 and here[0] > 0.4
+
+
+def test_opposite_patches_bend_apart():
+    """max(s, 0) and max(−s, 0) differ by s: they bend as one, and their difference is linear."""
+    X = np.array([[1.0, -1.0], [-1.0, 1.0], [0.5, 0.3]])
+    u = np.ones(2) / 2**0.5
+    smooth = judged(X, [1.0, -1.0, 1.0], u)
+    assert smooth[0] == pytest.approx(np.linalg.norm(gradient(X, [1, -1, 1], u)), abs=1e-7)
+    assert smooth[1] == 0.0 and judged(X, [1.0, 1.0, 1.0], u)[1] > 0.0

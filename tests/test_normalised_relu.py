@@ -337,3 +337,40 @@ def test_norms_on_other_inputs_certify_nothing():
     for inputs in (network["inputs"] / 50, network["inputs"][:5]):
         with pytest.raises(BadInput, match="inputs"):
             certify(problem, {**network, "inputs": inputs})
+
+
+@pytest.mark.parametrize("way", ["rows in another order", "nearly", "single precision"])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_networks_on_the_same_inputs_take_the_problems_own(offset, way):
+    """Norms are those of the problem's X, so that a bound holds also where inputs were rounded."""
+    X = gaussian(8, 2, 0) + offset
+    problem = problem_on(X)
+    solution = solve(problem)
+    values = {k: v.detach() for k, v in solution.network().values.items()}
+    if way == "rows in another order":
+        values["inputs"] = values["inputs"][torch.randperm(8, generator=torch.manual_seed(0))]
+    elif way == "nearly":
+        values["inputs"] = values["inputs"] * (1 - 0.9e-6)
+    else:
+        values = {k: v.float() for k, v in values.items()}
+    judged = certify(problem, values, dual=solution.dual)
+    assert judged.relative_gap >= -1e-12
+    if way != "single precision":  # weights are rounded there, and kinks with them
+        assert judged.primal == pytest.approx(solution.objective, rel=1e-12)
+    with pytest.raises(BadInput, match="inputs that are not the problem's 8"):
+        train(problem, start={k: (v * 2)[None] for k, v in values.items()}, steps=1)
+
+
+@pytest.mark.parametrize("nearness", [1e-12, 1e-13, 1e-14])
+def test_directions_that_hyperplanes_leave_out_are_not_priced_as_none(nearness):
+    """A column that nearly repeats another is a direction of its own: norms do not see its size."""
+    G, rest = gaussian(9, 3, 0), np.random.default_rng(5).standard_normal(9)
+    y = np.random.default_rng(1).standard_normal(9)
+    problem = Problem(np.c_[G, G[:, 0] + nearness * rest], y, 0.05, architecture=NormalisedReLU())
+    apart = problem.replace(X=np.c_[G, (problem.X[:, 3] - G[:, 0]) / nearness])
+    solution = solve(problem, throw=False)
+    # The same outputs in exact arithmetic: every unit there is a unit here.
+    assert solution.certificate.dual <= solve(apart).objective * (1 + 1e-9)
+    assert solution.certificate.scope != EXACT
+    exact = solve(problem.replace(X=np.c_[G, G[:, 0]]))
+    assert exact.certificate.scope == EXACT

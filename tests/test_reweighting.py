@@ -206,3 +206,30 @@ def test_refusals():
     for start in (np.ones(3), -np.ones(len(patterns)), np.zeros(len(patterns))):
         with pytest.raises(BadInput, match="start"):
             reweighting.reweight(problem, patterns, start)
+
+
+@pytest.mark.parametrize("size", [1e-13, 1e13, 1e-40])
+def test_lengths_of_rows_do_not_change_probabilities(size):
+    """Patterns see directions of rows alone, so angles are those of the rows at length one."""
+    rows = np.array([[1.0, 2.0], [1.0, -1.0], [2.0, 1.0]])
+    patterns = arrangements.enumerate(rows)
+    wanted = reweighting.gate_probabilities(rows, patterns)
+    scaled = rows * np.array([[size], [1.0], [1.0]])
+    found = reweighting.gate_probabilities(scaled, patterns)
+    assert found.exact and wanted.exact
+    np.testing.assert_allclose(found.values, wanted.values, atol=1e-12)
+    assert found.values.sum() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_short_row_counts_for_the_rank():
+    rows = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1e-13, 1e-13]])
+    patterns = arrangements.enumerate(rows * [[1.0], [1.0], [1e13]])
+    assert not reweighting.gate_probabilities(rows, patterns, draws=1000).exact
+
+
+def test_patterns_of_other_rows_and_no_draws_are_refused():
+    rows = np.eye(3)
+    with pytest.raises(BadInput, match="patterns are over 3 samples, design has 2 rows"):
+        reweighting.gate_probabilities(rows[:2], arrangements.enumerate(rows))
+    with pytest.raises(BadInput, match="draws is 0"):
+        reweighting.gate_probabilities(rows, arrangements.enumerate(rows), draws=0)

@@ -211,6 +211,18 @@ class Architecture(ABC):
             BadInput: if the module is not this architecture.
         """
 
+    def attached(self, problem: Problem, parameters: Parameters) -> Parameters:
+        """Return one network whose fixed parameters that stand for training inputs are this X.
+
+        Here: the network itself.  Normalised networks carry what they need of their inputs; those
+        of the same inputs are this problem's networks, and take its own numbers, so that rounding
+        on the way, in single precision or another order, does not count.
+
+        Raises:
+            BadInput: if they are of other inputs: the objective would be no training objective.
+        """
+        return parameters
+
     def without_padding(self, parameters: Parameters) -> Parameters:
         """Return one network without the zero neurons that pad it to a batch's width."""
         output = parameters["output"]

@@ -46,6 +46,7 @@ from landscape.architectures.base import Architecture, ConvexPoint
 from landscape.architectures.modules import read_own
 from landscape.architectures.rows import seeded_normal
 from landscape.architectures.two_layer import TwoLayer
+from landscape.arrangements.rows import column_scales
 from landscape.errors import BadInput
 from landscape.programs import Program
 
@@ -151,18 +152,22 @@ class BatchNorm(Architecture):
             BadInput: if the network's statistics are those of other inputs than the problem's: its
                 objective would be no training objective.
         """
-        whitening.check(problem.X, problem.design, parameters)
+        parameters = self.attached(problem, parameters)
         point = bridge.lift(OVER, problem, self.over_design(parameters))
         return replace(point, program=self._known(problem, point.program))
 
     def lower(self, point: ConvexPoint) -> Parameters:
         r"""Return the balanced network: (γq, α) = u/√‖u‖, w with Tw = q and :math:`w ⟂ \ker T`."""
         two = bridge.lower(OVER, point)
-        shared = whitening.statistics(cast("OnWhitened", point.program).inputs)
+        inputs = cast("OnWhitened", point.program).inputs
+        shared = whitening.statistics(inputs)
         pulled, shift = two["hidden"][:, :-1], two["hidden"][:, -1]
         scale = torch.linalg.vector_norm(pulled, dim=-1)
         q = pulled / torch.where(scale > 0, scale, 1.0)[:, None]
-        hidden = q @ torch.linalg.pinv(shared["spread"], rtol=0.0).mT
+        size = torch.as_tensor(column_scales(inputs))
+        if len(shared["spread"]) < len(size):  # more than one w: of the inputs as they are
+            size = torch.ones_like(size)
+        hidden = q @ torch.linalg.pinv(shared["spread"] * size, rtol=0.0).mT * size
         return {
             "hidden": hidden,
             "scale": scale,
@@ -170,6 +175,13 @@ class BatchNorm(Architecture):
             "output": two["output"],
             **shared,
         }
+
+    def attached(self, problem: Problem, parameters: Parameters) -> Parameters:
+        """Return a network of the same inputs with this problem's statistics, refusing others.
+
+        Its T is turned to that of the design, so that directions over U' are those of its U.
+        """
+        return whitening.attached(problem.X, parameters)
 
     def stationarity(
         self, problem: Problem, parameters: Parameters, nu: Floats

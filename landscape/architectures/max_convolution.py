@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 BIASES = ("none", "penalised")
 FIRST = 24
 """Climbs of each sign with whose ends column generation begins."""
+DIGITS = 9
+"""Steps between patches, relative to the largest, that agree in so many are the same."""
 HEAVY = 1e4
 """Weight of constraints beside the slopes that they constrain."""
 
@@ -192,17 +194,18 @@ class MaxConvolution(OnPatches):
 
         A filter is Clarke stationary where ±Σ_i ν_i x_i = β u/‖u‖ for some x_i among the convex
         combinations of the largest patches of sample i (and zero, if they put out zero).  A tie
-        where ±ν_i > 0 has a side that descends; samples that are equal count as one.
+        where ±ν_i > 0 has a side that descends.  Samples whose largest patches are the same up to
+        a shift and a factor bend as one, and count as one: their pulls add up.  (Where samples with
+        pulls of both signs bend together in another way, e.g. one as the sum of two, the residual
+        is a lower bound of Clarke's.)
         """
         hidden, output = array(parameters["hidden"]), array(parameters["output"])
         lengths, sizes = np.linalg.norm(hidden, axis=1), np.abs(output)
         there, both = np.maximum(lengths, sizes) > 0, (lengths > 0) & (sizes > 0)
         balance = np.abs(lengths - sizes)[there] / np.maximum(lengths, sizes)[there]
-        _, first, owner = np.unique(problem.X, axis=0, return_index=True, return_inverse=True)
-        rows = self._by_sample(problem)[first]
-        pull = np.bincount(owner.reshape(-1), nu, len(first))
+        rows = self._by_sample(problem)
         found = [
-            _lacking(rows, np.sign(a) * pull / problem.beta, u / length)
+            _lacking(rows, np.sign(a) * nu / problem.beta, u / length)
             for u, a, length in zip(hidden[both], output[both], lengths[both], strict=True)
         ]
         clarke, wrong = np.array(found).reshape(-1, 2).T
@@ -211,7 +214,7 @@ class MaxConvolution(OnPatches):
 
 
 def _lacking(rows: Floats, pull: Floats, u: Floats) -> tuple[float, float]:
-    """Return min ‖Σ_i pull_i x_i − u‖ over the convex combinations x_i, and the worst tie.
+    """Return min ‖Σ_i pull_i x_i − u‖ over the convex combinations x_i, and the worst bend.
 
     Args:
         rows: patches of every sample, shape (n, K, p).
@@ -225,13 +228,47 @@ def _lacking(rows: Floats, pull: Floats, u: Floats) -> tuple[float, float]:
     one = rows[np.arange(len(rows)), before.argmax(axis=1)]
     tied = ((rows != one[:, None]).any(axis=2) & largest).any(axis=1)
     missing = u - pull[~tied] @ one[~tied]
-    sample, patch = np.nonzero(largest & tied[:, None])
-    columns = (pull[sample, None] * rows[sample, patch]).T
-    # That shares of a sample add up to one is asked for by heavy rows, and then made so.
+    smooth, bends = _bends(rows, largest, np.flatnonzero(tied), pull)
+    missing = missing - smooth
+    if not bends:
+        return float(np.linalg.norm(missing)), 0.0
+    owner = np.repeat(np.arange(len(bends)), [len(steps) for steps, _ in bends])
+    columns = np.concatenate([size * steps for steps, size in bends]).T
+    # That shares of a bend add up to one is asked for by heavy rows, and then made so.
     heavy = HEAVY * max(float(np.abs(columns).max(initial=0.0)), 1.0)
-    shares = np.flatnonzero(tied)[:, None] == sample
+    shares = np.arange(len(bends))[:, None] == owner
     stacked = np.vstack([columns, heavy * shares])
-    weights, _ = least_squares(stacked, np.append(missing, np.full(len(shares), heavy)))
-    weights = weights / (weights @ shares.T)[np.searchsorted(np.flatnonzero(tied), sample)]
+    weights, _ = least_squares(stacked, np.append(missing, np.full(len(bends), heavy)))
+    weights = weights / (weights @ shares.T)[owner]
     lacking = float(np.linalg.norm(columns @ weights - missing))
-    return lacking, float(np.maximum(pull[tied], 0.0).max(initial=0.0))
+    return lacking, max(0.0, *(size for _, size in bends))
+
+
+def _bends(
+    rows: Floats, largest: np.ndarray, tied: np.ndarray, pull: Floats
+) -> tuple[Floats, list[tuple[Floats, float]]]:
+    """Return the slope of tied samples' first patches, and how their sum bends beside it.
+
+    Samples bend as one where their largest patches are the same up to a shift and a factor c > 0:
+    max of c·x_k + t is c times max of x_k, and a slope t.
+
+    Returns:
+        The slope (p,), and one entry a bend whose pulls do not cancel: the patches of its largest
+        sample less the first of them, shape (K', p), and what pulls at them.
+    """
+    slope = np.zeros(rows.shape[2])
+    found: dict[bytes, list[tuple[Floats, float, float]]] = {}
+    for i in tied:
+        active = np.unique(rows[i, largest[i]], axis=0)
+        steps = active - active[0]
+        size = float(np.abs(steps).max())
+        slope += pull[i] * active[0]
+        name = np.round(steps / size, DIGITS) + 0.0  # no −0
+        found.setdefault(name.tobytes(), []).append((steps, size, float(pull[i])))
+    bends = []
+    for parts in found.values():
+        steps, most, _ = max(parts, key=lambda part: part[1])
+        pulls = [one * size / most for _, size, one in parts]
+        if abs(sum(pulls)) > TIE * sum(map(abs, pulls)):
+            bends.append((steps, sum(pulls)))
+    return slope, bends

@@ -49,7 +49,7 @@ from landscape.architectures.whitening import SAME
 from landscape.arrangements.rays import cost
 from landscape.dictionary import Columns, Lasso, Priced
 from landscape.errors import BadInput
-from landscape.pricing.normalised import LISTED, Climbs, ListedCells
+from landscape.pricing.normalised import LISTED, Climbs, ListedCells, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,9 +112,7 @@ class NormalisedReLU(Amplified):
     def units(self, parameters: Parameters) -> Units:
         """Return the directions of the units whose size is not zero, (m, d)."""
         hidden = parameters["hidden"].detach().cpu().numpy().astype(np.float64)
-        directions = hidden[(self.sizes(parameters) > 0).cpu().numpy()]
-        lengths = np.linalg.norm(directions, axis=1, keepdims=True)
-        return {"directions": directions / np.where(lengths > 0, lengths, 1.0)}
+        return {"directions": _unit(hidden[(self.sizes(parameters) > 0).cpu().numpy()])}
 
     def scaled(self, units: Units, z: Floats) -> Parameters:
         """Return weights with s = √|z| and a = ±√|z|; the inputs are the program's to add."""
@@ -131,20 +129,23 @@ class NormalisedReLU(Amplified):
         return OnNormalised(**parts, inputs=problem.X)
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
-        """Return the units of one network with their sizes and signs.
+        """Return the units of one network with their sizes and signs."""
+        return super().lift(problem, self.attached(problem, parameters))
 
-        Raises:
-            BadInput: if its norms are taken on other inputs than the problem's: its objective would
-                be no training objective.
+    def attached(self, problem: Problem, parameters: Parameters) -> Parameters:
+        """Return a network whose norms are taken on the problem's X, if its own inputs are that.
+
+        In any order, which changes no norm, and up to single precision.
         """
-        inputs = array(parameters["inputs"])
-        same = inputs.shape == problem.X.shape
-        if not same or (np.abs(inputs - problem.X) > SAME * np.abs(problem.X).max(axis=0)).any():
+        inputs, X = array(parameters["inputs"]), problem.X
+        near = SAME * np.abs(X).max(axis=0)
+        orders = [(inputs, X), tuple(one[np.lexsort(one.T)] for one in (inputs, X))]
+        if inputs.shape != X.shape or not any((np.abs(a - b) <= near).all() for a, b in orders):
             raise BadInput(
                 f"network is normalised on {len(inputs)} inputs that are not the problem's "
-                f"{len(problem.X)}: train it on these, or replace its parameter 'inputs' by them."
+                f"{len(X)}: train it on these, or replace its parameter 'inputs' by them."
             )
-        return super().lift(problem, parameters)
+        return {**parameters, "inputs": torch.tensor(X).to(parameters["hidden"])}
 
     def lower(self, point: ConvexPoint) -> Parameters:
         """Return the balanced network, one unit a column that is not zero."""
@@ -162,22 +163,19 @@ class NormalisedReLU(Amplified):
         climbs = Climbs(problem.X, seed)
         found = [climbs(side * nu).directions for side in (1.0, -1.0)]
         directions = np.vstack([rng.standard_normal((4 * d, d)), *found])
-        lengths = np.linalg.norm(directions, axis=1)
-        return {"directions": directions[lengths > 0] / lengths[lengths > 0, None]}
+        return {"directions": _unit(directions[directions.any(axis=1)])}
 
     def oracle(self, problem: Problem, effort: int) -> Oracle:
         """Return what prices all units: the list of cells where it is short, else a relaxation."""
         n, X = problem.X.shape[0], problem.X
         size = cost(X)
-        listed = size <= min(LISTED, effort) and np.linalg.matrix_rank(X) < n
+        listed = size <= min(LISTED, effort) and np.linalg.matrix_rank(X) < n and whole(X)
         priced = ListedCells(X, LISTED) if listed else Climbs(X)
 
         def price(nu: Floats, target: float = 0.0) -> Priced:
             both = [priced(side * nu, target) for side in (1.0, -1.0)]
             bound = max(one.bound for one in both)
-            directions = np.vstack([one.directions for one in both])
-            lengths = np.linalg.norm(directions, axis=1, keepdims=True)
-            units: Units = {"directions": directions / np.where(lengths > 0, lengths, 1.0)}
+            units: Units = {"directions": _unit(np.vstack([one.directions for one in both]))}
             values = columns(X, units)
             prices = np.abs(nu @ values)
             attained = float(prices.max(initial=0.0))
@@ -204,6 +202,14 @@ class NormalisedReLU(Amplified):
         """Return one network without units of size zero."""
         used = self.sizes(parameters) > 0
         return {k: v if k in self.shared else v[used] for k, v in parameters.items()}
+
+
+def _unit(directions: Floats) -> Floats:
+    """Return directions (m, d) at length one, zeros as they are; squares do not overflow."""
+    largest = np.abs(directions).max(axis=1, keepdims=True, initial=0.0)
+    directions = directions / np.where(largest > 0, largest, 1.0)
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    return directions / np.where(lengths > 0, lengths, 1.0)
 
 
 def _outputs(hidden: torch.Tensor, X: torch.Tensor) -> torch.Tensor:

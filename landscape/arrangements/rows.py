@@ -105,6 +105,12 @@ def collinear(Z: Floats, rows: NDArray[np.intp], tol: float) -> list[NDArray[np.
     return sorted(classes, key=lambda group: int(group.min()))
 
 
+def column_scales(X: Floats) -> Floats:
+    """Return powers of two (d,) that bring columns to one size: nothing is rounded."""
+    sizes = np.abs(X).max(axis=0, initial=0.0)
+    return np.ldexp(1.0, -np.frexp(sizes)[1].clip(-1000, 1000))
+
+
 def _equilibrated(X: Floats) -> tuple[Floats, Floats]:
     """Scale rows and columns by powers of two, so without rounding, until both have size one.
 

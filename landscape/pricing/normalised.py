@@ -23,8 +23,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.linalg import null_space
 
 from landscape.arrangements import rays
+from landscape.arrangements.rows import column_scales, hyperplanes
 from landscape.nonnegative import least_squares
 from landscape.pricing.balance import EPSILON
 
@@ -66,7 +68,7 @@ class ListedCells:
     """
 
     def __init__(self, X: Floats, limit: int) -> None:
-        scale = _column_scales(X)
+        scale = column_scales(X)
         found = rays.cell_rays(X * scale, limit)
         sizes = np.linalg.norm(found.images, axis=1)
         alive = sizes > 0
@@ -159,7 +161,7 @@ class Climbs:
     """
 
     def __init__(self, X: Floats, seed: int = 0) -> None:
-        self.scale = _column_scales(X)
+        self.scale = column_scales(X)
         self.X = X = X * self.scale
         self.inverse = np.linalg.pinv(X)
         self.size = float(np.linalg.norm(X))
@@ -211,10 +213,16 @@ class Climbs:
         return np.linalg.solve(gram, ((on * nu) @ self.X)[:, :, None])[:, :, 0]
 
 
-def _column_scales(X: Floats) -> Floats:
-    """Return factors (d,) that bring columns to one size: outputs do not change, but for w.
+def whole(X: Floats) -> bool:
+    """Return whether lists of cells have all directions along which outputs are more than rounding.
 
-    They are powers of two, so that nothing is rounded.
+    `landscape.arrangements.rows.hyperplanes` leaves out directions in which rows are short; of
+    other networks they move little, but outputs at norm one are as large along them as along any.
     """
-    sizes = np.abs(X).max(axis=0, initial=0.0)
-    return np.ldexp(1.0, -np.frexp(sizes)[1].clip(-1000, 1000))
+    X = X * column_scales(X)
+    planes = hyperplanes(X)
+    if planes.rank == X.shape[1]:
+        return True
+    left_out = null_space(planes.lift.T)  # (d, d − rank)
+    rounding = (X.shape[1] + 2) * EPSILON * np.abs(X) @ np.abs(left_out)
+    return bool((np.abs(X @ left_out) <= 2.0 * rounding).all())

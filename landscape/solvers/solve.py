@@ -253,7 +253,7 @@ def _first_neurons(problem: Problem, start: Any, seed: int) -> tuple[Floats, Flo
     gates = arrangements.sample(problem.design, problem.design.shape[1], seed=seed).gates
     found = [(np.vstack([gates, gates]), np.repeat([1.0, -1.0], len(gates)))]
     for network in _networks(start):
-        point = problem.architecture.lift(problem, problem.architecture.read(network))
+        point = problem.architecture.lift(problem, read(problem, network))
         sizes = point.program.gauge.value(point.theta)
         kept = sizes > 1e-3 * sizes.max(initial=0.0)  # smaller ones were on their way out
         found.append((point.theta[kept], point.program.atoms.signs[kept]))
@@ -275,7 +275,7 @@ def starting_patterns(problem: Problem, start: Any, seed: int) -> Arrangements:
     """Return the patterns of the given networks and a few random ones."""
     patterns = arrangements.sample(problem.design, 10 * problem.design.shape[1], seed=seed)
     for network in _networks(start):
-        gates = problem.architecture.gates(problem.architecture.read(network))
+        gates = problem.architecture.gates(read(problem, network))
         patterns = patterns.union(arrangements.of(gates, problem.design))
     return patterns
 

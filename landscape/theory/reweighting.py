@@ -80,8 +80,13 @@ def gate_probabilities(
         draws: gates of the Monte Carlo estimate, where the rank is above two.
         seed: of these gates.
     """
+    draws = whole("draws", draws)
+    if patterns.n != len(design):
+        raise BadInput(f"patterns are over {patterns.n} samples, design has {len(design)} rows.")
     seen = design.any(axis=1)
     masks, design = np.asarray(patterns)[:, seen], design[seen]
+    design = design / np.abs(design).max(axis=1, keepdims=True)  # patterns do not see lengths
+    design = design / np.linalg.norm(design, axis=1, keepdims=True)
     values, V = np.linalg.svd(design, full_matrices=False)[1:]
     rows = design @ V[values > FLAT * values.max(initial=0.0)].T  # in their own span
     if rows.shape[1] > 2:

@@ -105,6 +105,7 @@ def train(
         of_seed = np.tile(seeds, len(widths))
     else:
         of_width = _widths(problem, start)
+        start = _attached(problem, start)
         of_seed = np.asarray(seeds if len(seeds) == len(of_width) else range(len(of_width)))
     parameters = {k: v.detach().clone().to(device=device, dtype=kind) for k, v in start.items()}
     every = record_every or max(1, steps // 200)
@@ -331,6 +332,16 @@ def _widths(problem: Problem, start: Parameters) -> NDArray[np.int64]:
     output = start["output"].reshape(*start["output"].shape[:2], -1)
     used = (start["hidden"] != 0).flatten(2).any(2) | (output != 0).any(2)
     return used.sum(1).cpu().numpy()
+
+
+def _attached(problem: Problem, start: Parameters) -> Parameters:
+    """Return runs that carry this problem's inputs where they carry any, refusing others."""
+    runs = len(next(iter(start.values())))
+    own = [
+        problem.architecture.attached(problem, {k: v[i] for k, v in start.items()})
+        for i in range(runs)
+    ]
+    return {k: torch.stack([one[k] for one in own]) for k in start}
 
 
 def _moments(snapshots: Iterable[int], steps: int) -> list[int]:
