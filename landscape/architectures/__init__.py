@@ -25,7 +25,7 @@ from landscape.architectures.threshold_deep import DeepThreshold
 from landscape.architectures.two_layer import TwoLayer
 from landscape.architectures.vector_relu import VectorReLU
 from landscape.architectures.wedge import Wedge
-from landscape.errors import BadInput, unknown
+from landscape.errors import BadInput, known
 
 NAMES: dict[str, type[Architecture]] = {
     kind.name: kind
@@ -63,13 +63,9 @@ def get(architecture: str | Architecture, **options: Any) -> Architecture:
     """
     if isinstance(architecture, Architecture):
         return architecture
-    if architecture not in NAMES:
-        raise unknown("architecture", architecture, NAMES)
-    kind = NAMES[architecture]
-    known = kind.__dataclass_fields__
+    kind = NAMES[known("architecture", architecture, NAMES)]
     for option in options:
-        if option not in known:
-            raise unknown(f"option of architecture {architecture!r}", option, known)
+        known(f"option of architecture {architecture!r}", option, kind.__dataclass_fields__)
     return kind(**options)
 
 

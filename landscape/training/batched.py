@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from landscape.errors import BadInput, NotConverged, unknown, whole
+from landscape.errors import BadInput, NotConverged, unknown, whole, wholes
 from landscape.training.gradients import Flat, Gradients
 from landscape.training.optimizers import OPTIONS, RULES, lbfgs
 from landscape.training.polishing import polish as polish_runs
@@ -356,10 +356,7 @@ def _moments(snapshots: Iterable[int], steps: int) -> list[int]:
 
 
 def _wholes(name: str, values: int | Iterable[int], least: int = 1) -> list[int]:
-    listed = [values] if isinstance(values, (int, np.integer)) else list(values)
-    if not listed:
-        raise BadInput(f"{name} is empty: there must be at least one.")
-    return [whole(f"an entry of {name}", value, least) for value in listed]
+    return wholes(name, [values] if isinstance(values, (int, np.integer)) else values, least)
 
 
 def _check(
