@@ -2,7 +2,9 @@
 
 `scipy.optimize.nnls` can return a wrong vector, and a wrong residual beside it, where columns
 repeat or are each other's negatives; it raises nothing.  Here its conditions of optimality are
-recomputed, and where they fail a second method is asked.
+recomputed, and where they fail a second method is asked; the shortest rest of all is returned,
+which may be short of optimal where rows differ by many orders of magnitude.  Bounds do not rest on
+it: they charge what an answer leaves.
 """
 
 from __future__ import annotations
