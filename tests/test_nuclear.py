@@ -11,9 +11,11 @@ import torch
 from landscape import arrangements
 from landscape.architectures import GatedReLU
 from landscape.bounds import beta_max, lower_bound
+from landscape.errors import BadInput
 from landscape.problem import Problem
 from landscape.programs import PerClass, Program
 from landscape.solvers import reference
+from landscape.solvers.components import straightened
 from landscape.solvers.factors import Components, _System, assembled, decomposed, polish
 from landscape.solvers.group_lasso import minimise
 from landscape.solvers.groups import Groups
@@ -75,6 +77,74 @@ def test_a_bad_start_ends_at_the_same_optimum():
         value = program.value(*b.original(theta, t))
         assert value == pytest.approx(optimum.value, rel=1e-9)
     assert history[0]["rank"] == b.size * min(b.p, b.outputs) > history[-1]["rank"]
+
+
+def repeated(seed: int) -> Program:
+    """Rows of which half are one row, in few patterns: optimal blocks are hardly unique."""
+    rng = np.random.default_rng(seed)
+    X, Y = rng.standard_normal((8, 2)), rng.standard_normal((8, 2))
+    X[4:] = X[0]
+    gates = rng.standard_normal((5, 2))
+    problem = Problem(X, Y, 1.0, architecture=GatedReLU(outputs="nuclear"))
+    patterns = arrangements.Arrangements.from_bool((X @ gates.T >= 0).T, gates)
+    problem = problem.replace(beta=0.03 * beta_max(problem, patterns))
+    return problem.architecture.program(problem, patterns)
+
+
+@pytest.mark.parametrize("seed", [27, 55])
+def test_newton_follows_flat_valleys_to_their_ends(seed):
+    """They are straight in the blocks and bent in their factors."""
+    program = repeated(seed)
+    b = Groups(program)
+    zero, none = b.X.new_zeros(b.size, b.p, b.outputs), b.X.new_zeros(0, b.outputs)
+    rough = descend(b, zero, none, 5e-2, 5000, NUCLEAR)
+    theta, t, _, reached, history = polish(b, rough[0], rough[1], 1e-9)
+    assert reached <= 1e-9
+    assert len(history) < 101
+    value = program.value(*b.original(theta, t))
+    assert value == pytest.approx(reference.solve_primal(program).value, rel=1e-7)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4])
+def test_a_huge_start_with_little_penalty_comes_down(size):
+    program = replace(repeated(1), beta=1e-3 * repeated(1).beta)
+    b = Groups(program)
+    start = size * torch.randn(
+        b.size, b.p, b.outputs, generator=torch.Generator().manual_seed(0), dtype=b.X.dtype
+    )
+    assert polish(b, start, b.X.new_zeros(0, b.outputs), 1e-9)[3] <= 1e-9
+
+
+def test_straight_steps_are_the_lowest_points_of_their_lines():
+    b = Groups(gated(n=15, d=3, c=2, P=5, bias="free"))
+    draw = torch.Generator().manual_seed(3)
+    W, A, t = (
+        torch.randn(*shape, generator=draw, dtype=b.X.dtype)
+        for shape in ((b.p, 4), (2, 4), (b.free.shape[1], 2))
+    )
+    parts = decomposed(assembled(b, Components(W, A, torch.tensor([0, 0, 2, 4]))))
+    system = _System(b, parts, t)
+    down = tuple(-0.01 * slope for slope in system.gradient())
+
+    def value(theta, t):
+        return b.value(b.apply(theta) + b.free @ t) + b.beta * float(NUCLEAR.value(theta).sum())
+
+    far = assembled(b, parts) + 100.0, t
+    theta, free = straightened(b, parts, system.fit, t, down, far)
+    here = assembled(b, parts)
+    lowest = value(theta, free)
+    assert lowest < value(here, t)
+    for share in (0.5, 2.0):
+        assert lowest <= value(here + share * (theta - here), t + share * (free - t))
+    best = theta, free
+    assert straightened(b, parts, system.fit, t, down, best)[0] is theta
+
+
+def test_no_rounds_are_refused():
+    b = Groups(gated())
+    zero, none = b.X.new_zeros(b.size, b.p, b.outputs), b.X.new_zeros(0, b.outputs)
+    with pytest.raises(BadInput, match="rounds is 0"):
+        polish(b, zero, none, 1e-9, 0)
 
 
 def test_a_missing_block_is_noticed():

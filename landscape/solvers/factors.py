@@ -16,52 +16,41 @@ design and the masks of components only, no loop over blocks and no factorisatio
 After every step blocks are decomposed anew; components enter where :math:`Ξ_g`, restricted to what
 V_g does not span, has σ > β, and leave where the objective does not need them.  The certificate is
 that of `landscape.solvers.proximal.Bound`: prices of all blocks left.
+
+Where optimal blocks are not unique, or nearly so, valleys are flat: straight in V, bent in (W, A).
+Where a step is short, or no faster than the last, another is tried along the tangent to V, of any
+length.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from landscape.errors import BadInput
+from landscape.solvers.components import Components, Steps, assembled, decomposed, straightened
 from landscape.solvers.proximal import NUCLEAR, Bound
 
 if TYPE_CHECKING:
     from landscape.solvers.groups import Groups
 
-Steps = tuple[Tensor, Tensor, Tensor]
-"""Steps or slopes in W, A and t."""
-
 ROUNDS = 100
 CONJUGATE = 400
 """Most conjugate gradient steps in one Newton step."""
-DUST = 1e-13
-"""Singular values below this, relative to the largest of all, are rounding."""
 SMALL = 1e-3
 """Components below this size, relative, are left out if the objective is no higher without."""
 UNDAMPED, DAMPED = 1e-9, 1e-3
 """What is added to the Hessian, over β: where steps are long, and at least where they are short."""
 SHORT = 0.3
-STALLED = 5
-FELL = 3e-3
+STALLED = 10
+FELL = 1e-4
 """A value that falls by this share of the gap is progress, though the gap may not show it."""
+CRAWL = 0.7
+"""Steps crawl where each lowers the value by this share of what the last one did, or more."""
 SEVERAL = 3
 """Components that enter a block at once, at most."""
-
-
-class Components(NamedTuple):
-    """Components w_j a_jᵀ of blocks.
-
-    Attributes:
-        W: shape (p, R).
-        A: shape (c, R).
-        block: to which block each belongs, shape (R,).
-    """
-
-    W: Tensor
-    A: Tensor
-    block: Tensor
 
 
 class _System:
@@ -176,10 +165,12 @@ def polish(
         tolerance: relative gap wanted.
         rounds: most Newton steps.
     """
+    if rounds < 1:
+        raise BadInput(f"rounds is {rounds}: Newton on factors needs one at least.")
     b, bound = groups, Bound(groups, NUCLEAR)
     history: list[dict[str, float]] = []
     parts, best, stalled, taken = decomposed(theta), None, 0, 0
-    before, damping = float("inf"), UNDAMPED
+    before, fall, damping = float("inf"), float("inf"), UNDAMPED
     for _ in range(rounds):
         system = _System(b, parts, t)
         system = _without_small(b, system)
@@ -198,7 +189,8 @@ def polish(
                 "rank": len(parts.block),
             }
         )
-        fell = before - system.value > FELL * gap * abs(system.value)
+        fall, last = before - system.value, fall
+        fell = fall > FELL * gap * abs(system.value)
         better = best is None or gap < best[0]
         stalled = 0 if best is None or fell or gap < 0.5 * best[0] else stalled + 1
         before = system.value
@@ -224,28 +216,13 @@ def polish(
         damping = max(10 * damping, DAMPED) if length < SHORT else damping / 10
         damping = damping if damping >= DAMPED else UNDAMPED
         W, A = parts.W + length * d[0], parts.A + length * d[1]
-        t = t + length * d[2]
-        parts = decomposed(assembled(b, Components(W, A, parts.block)))
+        moved = assembled(b, Components(W, A, parts.block)), t + length * d[2]
+        if length < SHORT or fall > CRAWL * last or stalled:
+            moved = straightened(b, parts, system.fit, t, d, moved)
+        parts, t = decomposed(moved[0]), moved[1]
     assert best is not None
     gap, theta, t = best
     return theta, t, bound, gap, history
-
-
-def decomposed(theta: Tensor) -> Components:
-    """Return balanced components of blocks (G, p, c): one for every singular value."""
-    block = torch.nonzero(theta.flatten(1).any(1))[:, 0]
-    U, sizes, Vh = torch.linalg.svd(theta[block], full_matrices=False)
-    largest = float(sizes.max()) if len(block) else 0.0
-    where = torch.nonzero(sizes > DUST * largest)
-    g, j = where[:, 0], where[:, 1]
-    root = sizes[g, j].sqrt()
-    return Components(root * U[g, :, j].T, root * Vh[g, j].T, block[g])
-
-
-def assembled(b: Groups, parts: Components) -> Tensor:
-    """Return the blocks (G, p, c) of components."""
-    theta = b.X.new_zeros(b.size, b.p, b.outputs)
-    return theta.index_add_(0, parts.block, torch.einsum("pr,cr->rpc", parts.W, parts.A))
 
 
 def _without_small(b: Groups, system: _System) -> _System:
