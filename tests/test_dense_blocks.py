@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from landscape import losses
+from landscape.architectures import ParallelThreeLayer
 from landscape.bounds import lower_bound
 from landscape.dense import DenseAtoms, DenseCones, GroupProgram, Parts
 from landscape.errors import NotConverged
-from landscape.pricing import largest_price, prices
+from landscape.pricing import largest_price, prices, trees
 from landscape.pricing.groups import maximiser, projection
+from landscape.problem import Problem
 from landscape.programs import Euclidean
 from landscape.solvers import dense, reference, restricted
 
@@ -196,3 +198,21 @@ def test_violation_sees_a_block_outside_its_cone():
     inside = restricted.minimise(problem, 1e-9).theta
     assert problem.violation(inside) <= 1e-12
     assert problem.violation(-inside) > 1e-3
+
+
+@pytest.mark.parametrize("regulariser", ["path", "cubic"])
+def test_searches_count_what_units_attain_not_what_bounds_them(regulariser, monkeypatch):
+    rng = np.random.default_rng(5)
+    architecture = ParallelThreeLayer(regulariser=regulariser)
+    X, y, nu = rng.standard_normal((5, 2)), rng.standard_normal(5), rng.standard_normal(5)
+    problem = Problem(X, y, 0.1, architecture=architecture)
+    exact = architecture.oracle(problem, 200_000)(nu)
+    best = trees.maximiser
+
+    def loose(gauge, rows, xi):
+        theta, price = best(gauge, rows, xi)
+        return theta, 2.0 * price
+
+    monkeypatch.setattr(trees, "maximiser", loose)
+    found = architecture.oracle(problem, 10)(nu, 1e9)  # nothing prices so high: all are polished
+    assert 0.9 * exact.bound <= found.attained <= exact.bound * (1 + 1e-9)
