@@ -41,7 +41,7 @@ TINY = (1e-15, 1e-12, 1e-9, 1e-6)
 
 
 def cone_price(program: GroupProgram, nu: Floats, block: int, xi: Floats) -> float:
-    """Return an upper bound of the price of one block, sharp to some 1e-12, rounding charged.
+    """Return an upper bound of the price of one block, sharp to some 1e-9 of ‖ξ‖, rounding charged.
 
     Args:
         program: the blocks, with cones.
@@ -79,8 +79,8 @@ def projection(gauge: object, rows: Floats, xi: Floats) -> Floats:
 def maximiser(gauge: Parts, rows: Floats, xi: Floats) -> tuple[Floats, float]:
     """Return θ of the cone with γ(θ) = 1 that makes ⟨ξ, θ⟩ largest, and a bound of the price.
 
-    θ is the best at hand; where ⟨ξ, θ⟩ is the bound, and it is up to some 1e-12 wherever the
-    interior point ends as it should, both are proved.  Where nothing in the cone gains, θ is
+    θ is the best at hand.  Where ⟨ξ, θ⟩ is the bound, and it is up to some 1e-9 of ‖ξ‖ if the
+    interior point ends as it should, each proves the other.  Where nothing in the cone gains, θ is
     zero or rounding.  The bound is charged for rounding.
     """
     multipliers, theta = _projected(gauge, rows, xi)
