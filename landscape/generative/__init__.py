@@ -15,7 +15,7 @@ from landscape.generative.score_matching import ScoreMatching
 from landscape.generative.scores import Ramps, Score
 from landscape.generative.wgan import Equilibrium, Game
 
-VERSION = 2
+VERSION = 3
 """Of the numbers of these rooms."""
 
 __all__ = [

@@ -31,7 +31,7 @@ from landscape.solvers.reference import Optimum
 if TYPE_CHECKING:
     from landscape.programs import Floats, Program
 
-VERSION = 2
+VERSION = 3
 STEPS = 200
 DESCENT = 20_000
 """Most proximal steps."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from landscape.programs import Floats, Program
     from landscape.solvers.reference import Optimum
 
-VERSION = 2
+VERSION = 3
 NEAR = 0.8
 """Units that carry nothing stay while they price above this share of β."""
 STALE = 3
