@@ -59,7 +59,11 @@ def _compose_all(name: str, cells: Iterable[Sequence[str]], conf: Path) -> list[
     composed = []
     for overrides in map(list, cells):
         parsed = _parsed(overrides)
-        groups = tuple(o.input_line for o in parsed if (conf / o.key_or_group).is_dir())
+        groups = tuple(
+            o.input_line
+            for o in parsed
+            if (conf / o.key_or_group).is_dir() and isinstance(o.value(), str)
+        )
         if groups not in shared:
             shared[groups] = _compose(name, list(groups), conf)
         cfg = copy.deepcopy(shared[groups])
@@ -73,7 +77,9 @@ def _set(cfg: DictConfig, override: Any) -> bool:
     key = override.key_or_group
     adds = override.type is OverrideType.ADD
     try:
-        if override.package or (adds and OmegaConf.select(cfg, key) is not None):
+        if override.package or override.is_sweep_override() or key.startswith("hydra"):
+            return False
+        if adds and OmegaConf.select(cfg, key) is not None:
             return False
         if adds or override.type is OverrideType.CHANGE:
             OmegaConf.update(cfg, key, override.value(), merge=True, force_add=adds)

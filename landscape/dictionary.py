@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import torch
 
 from landscape.errors import BadInput
 from landscape.programs import Euclidean, Program
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 KINDS = {"b": "b", "i": "iu", "f": "fiu"}
 """Kinds of numbers (numpy's letters) that may stand for truth values, whole and real numbers."""
 
-UNIT = 1e-9
-"""Units that a user gives are of size one up to this."""
+UNIT = 1e-6
+"""Units that a user gives are of size one up to this, and then made so."""
 
 ONE = Euclidean(np.ones(1, dtype=bool))
 """The gauge |z|."""
@@ -177,12 +178,13 @@ def checked(label: str, units: Any, like: Units) -> Units:
     for name, value in units.items():
         kind = like[name].dtype.kind
         try:
-            arrays[name] = np.asarray(value)
-        except ValueError:  # lists of several lengths
+            array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+        except (TypeError, ValueError):  # lists of several lengths, types that numpy lacks
             raise BadInput(f"patterns: {name} is no array; {label} takes {wanted}.") from None
-        if arrays[name].dtype.kind not in KINDS[kind] or not np.isfinite(arrays[name]).all():
+        if array.dtype.kind not in KINDS[kind] or not np.isfinite(array).all():
             numbers = {"b": "truth values", "i": "whole numbers"}.get(kind, "finite numbers")
             raise BadInput(f"patterns: {name} must hold {numbers}; {label} takes {wanted}.")
+        arrays[name] = array.astype(like[name].dtype)
     counts = {len(array) if array.ndim else 0 for array in arrays.values()}
     if len(counts) > 1 or counts == {0}:
         raise BadInput(f"patterns must hold one number m ≥ 1 of units; {label} takes {wanted}.")

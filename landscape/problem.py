@@ -102,8 +102,8 @@ class Problem:
             fit = self.architecture.forward(network, X)
             return self.loss.value(fit, y) + self.beta * self.architecture.penalty(network)
         with torch.no_grad():
-            own = self.architecture.attached(self, self.architecture.read(network))
-            return float(self.objective(own))
+            own = {k: v.double() for k, v in self.architecture.read(network).items()}
+            return float(self.objective(self.architecture.attached(self, own)))
 
     def replace(self, **changes: Any) -> Problem:
         """Return the same problem with some of its arguments changed."""

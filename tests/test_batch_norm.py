@@ -353,3 +353,32 @@ def test_a_column_of_any_size_is_a_direction():
     assert found.objective == pytest.approx(best.objective, rel=1e-9)
     assert found.certificate.dual <= best.objective * (1 + 1e-12)
     assert best.objective < 0.99 * solve(small.replace(X=X_TALL)).objective
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e13, 1e15])
+def test_what_a_network_puts_out_is_what_its_point_over_the_design_does(size):
+    """Along the null space of T weights grow at no cost, until Tw and X_c w are unlike rounding."""
+    problem = problem_on(np.c_[X_TALL, X_TALL[:, 0]])
+    values = network_of(problem, width=200)
+    values["hidden"] = values["hidden"] + size * torch.tensor([1.0, 0.0, -1.0]).double()
+    values["shift"] = torch.zeros(200, dtype=torch.float64)
+    over = problem.architecture.over_design(values)["hidden"]
+    wanted = torch.relu(torch.as_tensor(problem.design) @ over.T) @ values["output"]
+    found = problem.architecture.forward(values, torch.as_tensor(problem.X))
+    assert torch.allclose(found, wanted, atol=1e-5)
+    if size <= 1e6:
+        assert float(found.abs().max()) > 0.1  # harmless sizes are still directions
+
+
+def test_statistics_start_training_in_their_own_precision():
+    """Weights of another kind do not round them: integers would make means zero."""
+    problem = problem_on(X_TALL)
+    values = network_of(problem)
+    start = {k: v[None] for k, v in {**values, "hidden": values["hidden"].round().long()}.items()}
+    runs = train(problem, start=start, steps=1)
+    mean = runs.networks[0].values["mean"].numpy()
+    np.testing.assert_array_equal(mean, problem.X.mean(axis=0))
+    with pytest.raises(BadInput, match="statistics of 9 inputs"):
+        problem.objective(
+            Network(problem.architecture, {**values, "mean": values["mean"] * torch.nan})
+        )

@@ -32,6 +32,7 @@ def test_the_paper_scale_of_every_analysis_composes(name):
         [["data=planted", "data.options.n=7", "beta=3"], ["data.options.n=7", "data=planted"]],
         [["data=planted", "+data.options.noise=0.1"], ["data=planted", "data.options.n=9"]],
         [["+data.options={n: 5}", "scale=smoke"]],
+        [["data.options.n=9", "data={options: {n: 7}}"]],
         [["loss='squared'", "results='a, b'"]],
         [["~threads"], ["beta=1"]],
         [["++new=[1,2]", "++beta=1"]],
@@ -58,7 +59,14 @@ def test_what_is_set_in_one_cell_does_not_reach_the_next():
 
 @pytest.mark.parametrize(
     "override",
-    ["betta=1", "+scale.name=a", "data.options.m=3", "data@here=planted", "data=plantet"],
+    [
+        "betta=1",
+        "+scale.name=a",
+        "+hydra/launcher=nobody",
+        "data.options.m=3",
+        "data@here=planted",
+        "data=plantet",
+    ],
 )
 def test_what_hydra_refuses_is_refused_among_others(override):
     with pytest.raises(BadInput):

@@ -276,3 +276,30 @@ def test_opposite_patches_bend_apart():
     smooth = judged(X, [1.0, -1.0, 1.0], u)
     assert smooth[0] == pytest.approx(np.linalg.norm(gradient(X, [1, -1, 1], u)), abs=1e-7)
     assert smooth[1] == 0.0 and judged(X, [1.0, 1.0, 1.0], u)[1] > 0.0
+
+
+def test_patches_that_differ_by_rounding_are_one():
+    """A tie between a patch and its repeat, one rounding apart, is no kink."""
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        X = rng.standard_normal((6, 2))
+        noisy = np.c_[X, X * (1 + 2e-16 * rng.integers(-1, 2, X.shape))]
+        u, nu = rng.standard_normal(2), rng.standard_normal(6)
+        u /= np.linalg.norm(u)
+        architecture = MaxConvolution(kernel=2, stride=2)
+        found = judged(noisy, nu, u, architecture=architecture)
+        assert found == pytest.approx(judged(np.c_[X, X], nu, u, architecture=architecture))
+        assert found[1] == 0.0
+    shifted = np.array([[0.3, 0.0, 0.3, 1.0], [0.1 + 0.2, 0.0, 0.3, 1.0]])
+    architecture = MaxConvolution(kernel=2, stride=2)
+    assert judged(shifted, [1.0, -1.0], [1.0, 0.0], architecture=architecture)[1] == 0.0
+
+
+def test_a_patch_between_two_others_does_not_matter():
+    """max(0, s, 2s) is max(0, 2s), which the pull of another sample cancels."""
+    X = np.array([[1.0, -1.0, 2.0, -2.0], [2.0, -2.0, 2.0, -2.0], [0.5, 0.3, 0.0, 0.0]])
+    architecture = MaxConvolution(kernel=2, stride=2)
+    u, nu = np.ones(2) / 2**0.5, np.array([1.0, -1.0, 1.0])
+    lacking, wrong = judged(X, nu, u, architecture=architecture)
+    assert wrong == 0.0
+    assert lacking == pytest.approx(np.linalg.norm(np.array([0.5, 0.3]) - u), abs=1e-9)

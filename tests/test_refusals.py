@@ -229,3 +229,18 @@ def test_units_with_numbers_that_no_unit_has_are_refused(label, name, value, sen
 def test_patterns_by_name_are_refused_where_there_are_patterns():
     with pytest.raises(BadInput, match=r"patterns has names: .*boolean array \(P, n\)"):
         solve(PROBLEM, {"directions": np.eye(2)})
+
+
+@pytest.mark.parametrize("label", UNITS)
+def test_units_in_single_precision_lists_and_tensors_are_taken(label):
+    """They are brought to size one and double precision, so that no unit is cheaper than it is."""
+    problem, best = UNITS[label], optimum(label)
+    units = dict(best.point.program.units)
+    single = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in units.items()}
+    graded = {
+        k: torch.tensor(v).requires_grad_() if v.dtype.kind == "f" else v for k, v in units.items()
+    }
+    for given in (single, {k: v.tolist() for k, v in units.items()}, graded):
+        found = solve(problem, given)
+        assert found.objective == pytest.approx(best.objective, rel=1e-5)
+        assert found.objective >= best.objective * (1 - 1e-9)

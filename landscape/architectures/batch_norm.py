@@ -103,7 +103,7 @@ class BatchNorm(Architecture):
     def forward(self, parameters: Parameters, X: torch.Tensor) -> torch.Tensor:
         """Return outputs (…, n), normalised with the statistics of the training inputs."""
         hidden = parameters["hidden"]
-        sizes = torch.linalg.vector_norm(hidden @ parameters["spread"].mT, dim=-1)  # (…, m)
+        _, sizes = whitening.seen(hidden, parameters["spread"])  # (…, m)
         gain = parameters["scale"] / torch.where(sizes > 0, sizes, torch.ones_like(sizes))
         gain = torch.where(sizes > 0, gain, torch.zeros_like(gain))
         root = parameters["samples"][..., None].sqrt()
@@ -120,8 +120,8 @@ class BatchNorm(Architecture):
 
     def over_design(self, parameters: Parameters) -> Parameters:
         """Return one network as a two-layer network on the rows of U': hidden (γq, α)."""
-        seen = parameters["hidden"] @ parameters["spread"].mT  # (m, r)
-        sizes = torch.linalg.vector_norm(seen, dim=-1, keepdim=True)
+        seen, sizes = whitening.seen(parameters["hidden"], parameters["spread"])
+        sizes = sizes[..., None]
         q = torch.where(sizes > 0, seen / torch.where(sizes > 0, sizes, 1.0), 0.0)
         hidden = torch.cat([parameters["scale"][:, None] * q, parameters["shift"][:, None]], -1)
         return {"hidden": hidden.detach(), "output": parameters["output"].detach()}
@@ -206,7 +206,7 @@ class BatchNorm(Architecture):
         Its weights are (γw/‖X_c w‖, α/√n − γμᵀw/‖X_c w‖): what one would deploy.
         """
         hidden = parameters["hidden"].detach()
-        sizes = torch.linalg.vector_norm(hidden @ parameters["spread"].mT, dim=-1)
+        _, sizes = whitening.seen(hidden, parameters["spread"])
         gain = torch.where(sizes > 0, parameters["scale"].detach() / sizes, 0.0)
         weights = gain[:, None] * hidden
         bias = parameters["shift"].detach() / parameters["samples"].sqrt()
@@ -226,7 +226,7 @@ class BatchNorm(Architecture):
         first, norm = torch.nn.Linear(d, m, bias=False), torch.nn.BatchNorm1d(m, eps=TINY)
         last = torch.nn.Linear(m, 1, bias=False)
         network = torch.nn.Sequential(first, norm, torch.nn.ReLU(), last).double()
-        sizes = torch.linalg.vector_norm(hidden @ parameters["spread"].mT, dim=-1)
+        _, sizes = whitening.seen(hidden, parameters["spread"])
         values = {
             "0.weight": hidden,
             "1.weight": parameters["scale"] / n**0.5,

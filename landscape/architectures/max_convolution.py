@@ -259,12 +259,18 @@ def _bends(
     slope = np.zeros(rows.shape[2])
     found: dict[bytes, list[tuple[Floats, float, float]]] = {}
     for i in tied:
-        active = np.unique(rows[i, largest[i]], axis=0)
-        steps = active - active[0]
-        size = float(np.abs(steps).max())
-        slope += pull[i] * active[0]
-        name = np.round(steps / size, DIGITS) + 0.0  # no −0
-        found.setdefault(name.tobytes(), []).append((steps, size, float(pull[i])))
+        active = rows[i, largest[i]]
+        size = float(np.ptp(active, axis=0).max())
+        if size <= TIE * float(np.abs(active).max()):  # one patch, but for rounding
+            slope += pull[i] * active[0]
+            continue
+        unit = np.round((active - active.min(axis=0)) / size, DIGITS) + 0.0  # no −0
+        unit, first = np.unique(unit, axis=0, return_index=True)
+        if np.linalg.matrix_rank(unit - unit[0], tol=TIE) == 1:  # on a line only its ends count
+            unit, first = unit[[0, -1]], first[[0, -1]]
+        slope += pull[i] * active[first[0]]
+        steps = active[first] - active[first[0]]
+        found.setdefault(unit.tobytes(), []).append((steps, size, float(pull[i])))
     bends = []
     for parts in found.values():
         steps, most, _ = max(parts, key=lambda part: part[1])

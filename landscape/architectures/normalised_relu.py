@@ -30,22 +30,24 @@ relaxation labelled so elsewhere.  Suprema are attained, also where outputs tend
 
 *New inputs* are divided by the norms on the training inputs, which a network carries as a fixed
 parameter ``inputs``; `folded` is the same function without them.  Products x·w below their rounding
-count as zero, so that a direction on a kink does not live on its rounding.
+count as zero, so that a direction on a kink does not live on its rounding; and units whose outputs
+rounding may change by more than 1e-6 put out nothing (weights that all but cancel, see
+`landscape.architectures.whitening.CLEAR`).
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 import torch
 
-from landscape import dictionary
-from landscape.architectures.bridge import array
+from landscape import arrangements, dictionary
 from landscape.architectures.parallel import Amplified, distinct, split
 from landscape.architectures.rows import seeded_normal
-from landscape.architectures.whitening import SAME
+from landscape.architectures.whitening import CLEAR, SAME, rounding
 from landscape.arrangements.rays import cost
 from landscape.dictionary import Columns, Lasso, Priced
 from landscape.errors import BadInput
@@ -101,13 +103,17 @@ class NormalisedReLU(Amplified):
         """Return the output of every unit, shape (…, n, m)."""
         hidden = parameters["hidden"]
         gain = parameters["amplitude"] * parameters["output"] / self.norms(parameters)
-        return _outputs(hidden, X) * gain[..., None, :]
+        return _outputs(hidden, X)[0] * gain[..., None, :]
 
     def norms(self, parameters: Parameters) -> torch.Tensor:
-        """Return ‖(Xw)_+‖ on the training inputs, shape (…, m); 1 for units that are off there."""
-        trained = _outputs(parameters["hidden"], parameters["inputs"])
+        """Return ‖(Xw)_+‖ on the training inputs, shape (…, m).
+
+        1 for units that are off there; infinite for those whose outputs are little but rounding.
+        """
+        trained, blurred = _outputs(parameters["hidden"], parameters["inputs"])
         norms = torch.linalg.vector_norm(trained, dim=-2)
-        return torch.where(norms > 0, norms, torch.ones_like(norms))
+        norms = torch.where(norms > 0, norms, torch.ones_like(norms))
+        return torch.where(blurred, torch.full_like(norms, torch.inf), norms)
 
     def units(self, parameters: Parameters) -> Units:
         """Return the directions of the units whose size is not zero, (m, d)."""
@@ -137,15 +143,16 @@ class NormalisedReLU(Amplified):
 
         In any order, which changes no norm, and up to single precision.
         """
-        inputs, X = array(parameters["inputs"]), problem.X
+        inputs, X = parameters["inputs"].detach().cpu().double().numpy(), problem.X
         near = SAME * np.abs(X).max(axis=0)
-        orders = [(inputs, X), tuple(one[np.lexsort(one.T)] for one in (inputs, X))]
+        unit = np.where(near > 0, near, 1.0)
+        orders = [(inputs, X), tuple(v[np.lexsort(np.round(v / unit).T)] for v in (inputs, X))]
         if inputs.shape != X.shape or not any((np.abs(a - b) <= near).all() for a, b in orders):
             raise BadInput(
                 f"network is normalised on {len(inputs)} inputs that are not the problem's "
                 f"{len(X)}: train it on these, or replace its parameter 'inputs' by them."
             )
-        return {**parameters, "inputs": torch.tensor(X).to(parameters["hidden"])}
+        return {**parameters, "inputs": torch.tensor(X)}
 
     def lower(self, point: ConvexPoint) -> Parameters:
         """Return the balanced network, one unit a column that is not zero."""
@@ -170,7 +177,10 @@ class NormalisedReLU(Amplified):
         n, X = problem.X.shape[0], problem.X
         size = cost(X)
         listed = size <= min(LISTED, effort) and np.linalg.matrix_rank(X) < n and whole(X)
-        priced = ListedCells(X, LISTED) if listed else Climbs(X)
+        priced = Climbs(X)
+        if listed:
+            with suppress(arrangements.Undecided):  # rows too nearly degenerate to be listed
+                priced = ListedCells(X, LISTED)
 
         def price(nu: Floats, target: float = 0.0) -> Priced:
             both = [priced(side * nu, target) for side in (1.0, -1.0)]
@@ -212,16 +222,23 @@ def _unit(directions: Floats) -> Floats:
     return directions / np.where(lengths > 0, lengths, 1.0)
 
 
-def _outputs(hidden: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
-    """Return (Xw)_+, shape (…, n, m); products below their rounding are zero."""
+def _outputs(hidden: torch.Tensor, X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (Xw)_+ (…, n, m), products below their rounding zero, and which units are blurred.
+
+    Those are (…, m) the units that are on, whose outputs rounding may change by more than `CLEAR`.
+    """
     before = X @ hidden.mT
-    rounding = 16.0 * (hidden.shape[-1] + 2) * torch.finfo(before.dtype).eps
-    size = X.abs() @ hidden.detach().abs().mT  # whatever the columns' scales
-    return torch.relu(before) * (before.detach() > rounding * size)
+    doubt = rounding(hidden.shape[-1], before.dtype) * (X.abs() @ hidden.detach().abs().mT)
+    seen = before.detach()
+    outputs = torch.relu(before) * (seen > doubt)
+    doubt = torch.linalg.vector_norm(doubt * (seen >= -doubt), dim=-2)
+    norms = torch.linalg.vector_norm(outputs.detach(), dim=-2)
+    return outputs, (norms > 0) & (doubt > CLEAR * norms)
 
 
 def columns(X: Floats, units: Units) -> Floats:
     """Return normalised outputs of directions on the inputs themselves, shape (n, m)."""
-    outputs = _outputs(torch.as_tensor(np.asarray(units["directions"])), torch.as_tensor(X)).numpy()
-    norms = np.linalg.norm(outputs, axis=0)
+    found = _outputs(torch.as_tensor(np.asarray(units["directions"])), torch.as_tensor(X))
+    outputs, blurred = (one.numpy() for one in found)
+    norms = np.where(blurred, np.inf, np.linalg.norm(outputs, axis=0))
     return outputs / np.where(norms > 0, norms, 1.0)

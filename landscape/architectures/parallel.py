@@ -101,7 +101,7 @@ class Parallel(Architecture):
                 f"patterns: {', '.join(other)} are not those of units of size one; pass what "
                 "`units(parameters)` of a network returns."
             )
-        return units
+        return own
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return the units of one network with their sizes and signs."""

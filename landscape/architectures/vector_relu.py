@@ -146,7 +146,7 @@ class VectorReLU(Architecture):
         if not dictionary.same(lengths, 1.0):
             far = lengths[np.abs(lengths - 1.0).argmax()]
             raise BadInput(f"patterns: a direction has length {far:.6g}: all must have length 1.")
-        return units
+        return {"directions": units["directions"] / lengths[:, None]}
 
     def lift(self, problem: Problem, parameters: Parameters) -> ConvexPoint:
         """Return the directions of one network with blocks ‖u‖v; equal directions are merged."""

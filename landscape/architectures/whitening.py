@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 EPSILON = float(np.finfo(np.float64).eps)
 SAME = 1e-6
 """Statistics that differ by less, relative to the columns' sizes, are those of the same inputs."""
+SINGLE = 2.0**-23
+"""Rounding of means in single precision, relative to the largest input."""
+CLEAR = 1e-6
+"""Outputs that rounding may change by more than this, relatively, count as none.
+
+Normalised, they would be outputs of rounding: of weights whose effects cancel all but for that.
+"""
 OWN = ("mean", "spread", "samples")
 """What a network carries of its training inputs."""
 
@@ -76,20 +83,40 @@ def attached(X: Floats, parameters: Parameters) -> Parameters:
     Raises:
         BadInput: if these are those of other inputs.
     """
-    given, own = ({k: array(some[k]) for k in OWN} for some in (parameters, statistics(X)))
+    mine = statistics(X)
+    own = {k: array(v) for k, v in mine.items()}
+    given = {k: parameters[k].detach().cpu().double().numpy() for k in OWN}
     scale = column_scales(X)
-    whole = np.linalg.norm(X * scale, axis=0)
-    moved = np.abs(given["mean"] - own["mean"]) * scale
     spreads = [some["spread"] * scale for some in (given, own)]
-    turned = np.abs(spreads[0].T @ spreads[0] - spreads[1].T @ spreads[1])
-    sizes, rounding = np.linalg.norm(spreads[1], axis=0), 4.0 * max(X.shape) * EPSILON * whole
-    near = np.outer(sizes, rounding)
-    near = SAME * np.outer(sizes, sizes) + near + near.T + np.outer(rounding, rounding)
-    if given["samples"] != len(X) or (moved > SAME * whole).any() or (turned > near).any():
+    sizes, rounding = np.linalg.norm(spreads[1], axis=0), 4.0 * max(X.shape) * EPSILON
+    whole = np.linalg.norm(X * scale, axis=0)
+    near = np.outer(sizes, rounding * whole)
+    near = SAME * np.outer(sizes, sizes) + near + near.T + rounding**2 * np.outer(whole, whole)
+    still = SAME * sizes + SINGLE * np.abs(X * scale).max(axis=0)
+    same = given["samples"] == len(X) and given["mean"].shape == own["mean"].shape
+    same = same and bool((np.abs(given["mean"] - own["mean"]) * scale <= still).all())
+    turned = np.abs(spreads[0].T @ spreads[0] - spreads[1].T @ spreads[1]) if same else near
+    if not (same and (turned <= near).all()):  # NaN is none of these
         raise BadInput(
             f"network is normalised with the statistics of {given['samples']:g} inputs that are "
             f"not the problem's {len(X)}: train it on these, or replace its statistics, "
             "{**parameters, **whitening.statistics(problem.X)}."
         )
-    kind = parameters["hidden"]
-    return {**parameters, **{k: v.to(kind) for k, v in statistics(X).items()}}
+    return {**parameters, **mine}
+
+
+def seen(hidden: torch.Tensor, spread: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return Tw (…, m, r) and its lengths (…, m), zero where they are little more than rounding.
+
+    In exact arithmetic Tw = 0 where w has no outputs; rounded, it is a direction of its own.
+    """
+    inside = hidden @ spread.mT
+    sizes = torch.linalg.vector_norm(inside, dim=-1)
+    most = (hidden.detach().abs() * torch.linalg.vector_norm(spread, dim=-2)[..., None, :]).sum(-1)
+    clear = sizes.detach() > rounding(hidden.shape[-1], hidden.dtype) / CLEAR * most
+    return inside, torch.where(clear, sizes, torch.zeros_like(sizes))
+
+
+def rounding(d: int, kind: torch.dtype) -> float:
+    """Return what rounding may change of a product of d terms, relative to their sizes."""
+    return 16.0 * (d + 2) * torch.finfo(kind).eps

@@ -224,5 +224,5 @@ def whole(X: Floats) -> bool:
     if planes.rank == X.shape[1]:
         return True
     left_out = null_space(planes.lift.T)  # (d, d − rank)
-    rounding = (X.shape[1] + 2) * EPSILON * np.abs(X) @ np.abs(left_out)
-    return bool((np.abs(X @ left_out) <= 2.0 * rounding).all())
+    rounding = 16.0 * (X.shape[1] + 2) * EPSILON * np.abs(X) @ np.abs(left_out)
+    return bool((np.abs(X @ left_out) <= rounding).all())
