@@ -9,7 +9,8 @@ import pytest
 import yaml
 from example_architecture import SquaredReLU
 
-from landscape import architectures
+from landscape import architectures, train
+from landscape.architectures import BatchNorm, NormalisedReLU
 from landscape.bounds import EXACT, AllPatterns
 from landscape.problem import Problem
 from landscape.solvers import solve
@@ -90,3 +91,14 @@ def test_the_adversary_climbs_to_the_supremum():
     angles = np.linspace(0.0, 2 * np.pi, 200_001)
     columns = problem.architecture.program(problem, {"angles": angles}).atoms.values
     assert adversary(problem, nu) == pytest.approx(np.abs(nu @ columns).max(), rel=1e-6)
+
+
+@pytest.mark.parametrize("architecture", [BatchNorm(), NormalisedReLU()])
+def test_normalised_networks_train_in_single_precision(architecture):
+    """Rounding is far larger there, and so are the outputs that still count."""
+    problem = instance(architecture, 0)
+    single, double = (
+        train(problem, width=8, seeds=range(2), steps=200, dtype=dtype).objectives
+        for dtype in ("float32", "float64")
+    )
+    np.testing.assert_allclose(single, double, rtol=1e-3)

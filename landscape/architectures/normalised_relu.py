@@ -47,7 +47,7 @@ import torch
 from landscape import arrangements, dictionary
 from landscape.architectures.parallel import Amplified, distinct, split
 from landscape.architectures.rows import seeded_normal
-from landscape.architectures.whitening import CLEAR, SAME, rounding
+from landscape.architectures.whitening import SAME, clear, rounding
 from landscape.arrangements.rays import cost
 from landscape.dictionary import Columns, Lasso, Priced
 from landscape.errors import BadInput
@@ -225,7 +225,7 @@ def _unit(directions: Floats) -> Floats:
 def _outputs(hidden: torch.Tensor, X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (Xw)_+ (…, n, m), products below their rounding zero, and which units are blurred.
 
-    Those are (…, m) the units that are on, whose outputs rounding may change by more than `CLEAR`.
+    Those are (…, m) the units that are on, but too much of whose outputs rounding may change.
     """
     before = X @ hidden.mT
     doubt = rounding(hidden.shape[-1], before.dtype) * (X.abs() @ hidden.detach().abs().mT)
@@ -233,7 +233,7 @@ def _outputs(hidden: torch.Tensor, X: torch.Tensor) -> tuple[torch.Tensor, torch
     outputs = torch.relu(before) * (seen > doubt)
     doubt = torch.linalg.vector_norm(doubt * (seen >= -doubt), dim=-2)
     norms = torch.linalg.vector_norm(outputs.detach(), dim=-2)
-    return outputs, (norms > 0) & (doubt > CLEAR * norms)
+    return outputs, (norms > 0) & (doubt > clear(before.dtype) * norms)
 
 
 def columns(X: Floats, units: Units) -> Floats:

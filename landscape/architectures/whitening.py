@@ -19,10 +19,11 @@ SAME = 1e-6
 """Statistics that differ by less, relative to the columns' sizes, are those of the same inputs."""
 SINGLE = 2.0**-23
 """Rounding of means in single precision, relative to the largest input."""
-CLEAR = 1e-6
-"""Outputs that rounding may change by more than this, relatively, count as none.
+CLEAR, COARSE = 1e-6, 0.1
+"""In double and in other precision: outputs that rounding may change by more count as none.
 
 Normalised, they would be outputs of rounding: of weights whose effects cancel all but for that.
+Bounds are for double precision; networks that train in single precision are judged in double.
 """
 OWN = ("mean", "spread", "samples")
 """What a network carries of its training inputs."""
@@ -113,8 +114,13 @@ def seen(hidden: torch.Tensor, spread: torch.Tensor) -> tuple[torch.Tensor, torc
     inside = hidden @ spread.mT
     sizes = torch.linalg.vector_norm(inside, dim=-1)
     most = (hidden.detach().abs() * torch.linalg.vector_norm(spread, dim=-2)[..., None, :]).sum(-1)
-    clear = sizes.detach() > rounding(hidden.shape[-1], hidden.dtype) / CLEAR * most
-    return inside, torch.where(clear, sizes, torch.zeros_like(sizes))
+    there = sizes.detach() > rounding(hidden.shape[-1], hidden.dtype) / clear(hidden.dtype) * most
+    return inside, torch.where(there, sizes, torch.zeros_like(sizes))
+
+
+def clear(kind: torch.dtype) -> float:
+    """Return the share of outputs that rounding may change (see `CLEAR`)."""
+    return CLEAR if kind is torch.float64 else COARSE
 
 
 def rounding(d: int, kind: torch.dtype) -> float:
