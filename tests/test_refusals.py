@@ -43,12 +43,19 @@ NETWORKS = {
     "not a number": (values(output=(0,)) | {"output": ones(2) * np.nan}, "NaN or infinite"),
 }
 
+
+@cache
+def best():
+    """Return an optimal network of the problem."""
+    return solve(PROBLEM).network()
+
+
 READERS = {
     "read": read,
     "certify": lambda p, network: certify(p, [network]),
     "classify": lambda p, network: classify(p, [network]),
     "prune": prune,
-    "connect": lambda p, network: connect(p, network, solve(p).network()),
+    "connect": lambda p, network: connect(p, network, best()),
     "around": slices.around,
     "through": lambda p, network: slices.through(p, [network, network]),
     "segment_extrema": lambda p, network: slices.segment_extrema(p, network, network),
@@ -86,6 +93,12 @@ def test_parameters_are_read_as_arrays_and_copied():
     assert classify(PROBLEM, network).objective == PROBLEM.objective(read(PROBLEM, network))
 
 
+@cache
+def floors_given():
+    """Return what no floor of the problem is: a solution, and one of other targets."""
+    return solve(PROBLEM), solve(PROBLEM.replace(y=5 * PROBLEM.y))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -100,8 +113,8 @@ def test_parameters_are_read_as_arrays_and_copied():
     ],
 )
 def test_a_classifier_refuses_arguments_by_name(options, message):
-    solution = solve(PROBLEM)
-    floors = {"solution": solution, "scaled": solve(PROBLEM.replace(y=5 * PROBLEM.y)).certificate}
+    solution, scaled = floors_given()
+    floors = {"solution": solution, "scaled": scaled.certificate}
     options = {k: floors.get(v, v) if k == "floor" else v for k, v in options.items()}
     with pytest.raises(BadInput, match="(?s)" + message):
         Classifier(PROBLEM, **options)

@@ -307,6 +307,6 @@ def test_refusals(solutions):
     with pytest.raises(BadInput, match="bias"):
         VectorReLU(bias="free")  # what is refused is the test
     problem = solutions[0][0]
-    with pytest.raises(BadInput, match="directions"):
+    with pytest.raises(BadInput, match="takes units by name"):
         problem.architecture.program(problem, arrangements.enumerate(problem.X))
     assert replace(VectorReLU(), bias="penalised").label == "vector_relu(bias=penalised)"

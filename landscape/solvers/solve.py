@@ -282,14 +282,18 @@ def starting_patterns(problem: Problem, start: Any, seed: int) -> Arrangements:
 
 def _given(problem: Problem, patterns: Any) -> Arrangements | Units:
     """Return what a user gives as patterns or units, refusing what the architecture cannot take."""
-    if problem.architecture.oracle(problem, 0) is None:
-        if isinstance(patterns, Mapping):
-            raise BadInput(
-                f"patterns has names: architecture {problem.architecture.label} takes patterns, "
-                "`Arrangements` or a boolean array (P, n)."
-            )
-        return as_arrangements(problem, patterns)
-    return problem.architecture.checked_units(problem, patterns)
+    units = problem.architecture.oracle(problem, 0) is not None
+    names = isinstance(patterns, Mapping)
+    if names and not units:
+        raise BadInput(
+            f"patterns has names: architecture {problem.architecture.label} takes patterns, "
+            "`Arrangements` or a boolean array (P, n)."
+        )
+    masks = isinstance(patterns, np.ndarray) and patterns.ndim == 2 and patterns.dtype.kind == "b"
+    # Some architectures of units take patterns as well, and make their units of them.
+    if units and not (masks or isinstance(patterns, Arrangements)):
+        return problem.architecture.checked_units(problem, patterns)
+    return as_arrangements(problem, patterns)
 
 
 def as_arrangements(problem: Problem, patterns: Arrangements | NDArray[np.bool_]) -> Arrangements:
