@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -283,8 +283,7 @@ def starting_patterns(problem: Problem, start: Any, seed: int) -> Arrangements:
 def _given(problem: Problem, patterns: Any) -> Arrangements | Units:
     """Return what a user gives as patterns or units, refusing what the architecture cannot take."""
     units = problem.architecture.oracle(problem, 0) is not None
-    names = isinstance(patterns, Mapping)
-    if names and not units:
+    if isinstance(patterns, Mapping) and not units:
         raise BadInput(
             f"patterns has names: architecture {problem.architecture.label} takes patterns, "
             "`Arrangements` or a boolean array (P, n)."
@@ -293,7 +292,7 @@ def _given(problem: Problem, patterns: Any) -> Arrangements | Units:
     # Some architectures of units take patterns as well, and make their units of them.
     if units and not (masks or isinstance(patterns, Arrangements)):
         return problem.architecture.checked_units(problem, patterns)
-    return as_arrangements(problem, patterns)
+    return as_arrangements(problem, cast("Arrangements", patterns))
 
 
 def as_arrangements(problem: Problem, patterns: Arrangements | NDArray[np.bool_]) -> Arrangements:
