@@ -275,8 +275,8 @@ SCALES = [(-165, 0), (160, 0), (0, -200), (0, 160), (-155, -155), (150, 150)]
 @functools.cache
 def at_scale_one(free_bias):
     rng = RNG(0)
-    X, nu = rng.standard_normal((14, 3)), rng.standard_normal(14)
-    columns = np.ones((14, int(free_bias)))
+    X, nu = rng.standard_normal((9, 3)), rng.standard_normal(9)
+    columns = np.ones((9, int(free_bias)))
     nu -= free_bias * nu.mean()
     return X, columns, nu, supremum(np.hstack([X, columns]), nu, free_bias=free_bias)
 
