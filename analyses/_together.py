@@ -21,7 +21,7 @@ def run(name: str, overrides: list[str]) -> int:
     began = time.perf_counter()
     try:
         status = sweep.run(name, list(overrides))
-    except Exception:  # any fault of one analysis: it is printed, and the others still run
+    except Exception:  # whatever breaks: it is printed with its trace, status 1, the others run on
         traceback.print_exc()
         status = 1
     print(f"{name}: exit status {status} after {time.perf_counter() - began:.1f} s", flush=True)

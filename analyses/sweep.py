@@ -330,7 +330,7 @@ def job(cfg: DictConfig) -> str:
             row, arrays = module.cell(cfg)
         except BadInput as refusal:
             status, kind = str(refusal), "refused"
-        except Exception as error:  # a failed cell is a record, counted in the figure
+        except Exception as error:  # whatever a cell raises: its record keeps the trace, exit 1
             status, kind, log = _failure(error), "failed", traceback.format_exc()
     manifest = {
         "status": status,

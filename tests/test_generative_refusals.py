@@ -42,20 +42,20 @@ REFUSED = [
     (r"X holds complex128", lambda: Game(X * 1j, 0.1)),
     (r"X has shape \(\): it must have two axes", lambda: Game(3.0, 0.1)),
     (r"X is empty", lambda: Game([], 0.1)),
-    (r"discriminator \['relu'\]. Did you mean 'relu'", lambda: Game(X, 0.1, LISTED)),  # type: ignore
+    (r"discriminator \['relu'\]. Did you mean 'relu'", lambda: Game(X, 0.1, LISTED)),
     (r"x holds <U1", lambda: ScoreMatching(["a"], 2.0)),
     (r"x is no array", lambda: ScoreMatching(RAGGED, 2.0)),
     (r"x has shape \(\): it must be \(n,\)", lambda: ScoreMatching(2.0, 2.0)),
-    (r"skip \['none'\]", lambda: ScoreMatching(x, 2.0, ["none"])),  # type: ignore
+    (r"skip \['none'\]", lambda: ScoreMatching(x, 2.0, ["none"])),
     (r"X holds <U1", lambda: Autoregressive([["a"]], 0.1)),
     (r"X is no array", lambda: Autoregressive(RAGGED, 0.1)),
-    (r"seeds is 3", lambda: BITS.train(4, 3)),  # type: ignore
-    (r"an entry of seeds is 'a'", lambda: BITS.train(4, ["a"])),  # type: ignore
+    (r"seeds is 3", lambda: BITS.train(4, 3)),
+    (r"an entry of seeds is 'a'", lambda: BITS.train(4, ["a"])),
     (r"seed is -1", lambda: BITS.solve().sample(3, seed=-1)),
     (r"X holds <U1", lambda: BITS.solve().logits([["a"]])),
     (r"X is no array", lambda: bernoulli(RAGGED)),
     (r"Z has shape \(1, 2\): it must be \(n, 1\)", lambda: bernoulli(SIGNS)([[1.0, 1.0]])),
-    (r"slopes \['both'\]. Did you mean 'both'", lambda: SCORE.solve(["both"])),  # type: ignore
+    (r"slopes \['both'\]. Did you mean 'both'", lambda: SCORE.solve(["both"])),
     (r"nu has shape \(3,\): it must be \(9,\)", lambda: SCORE.lower_bound(ZEROS)),
     (r"nu has shape \(\)", lambda: SCORE.lower_bound(np.nan)),
     (r"nu has 9 entries that are NaN", lambda: SCORE.lower_bound(np.nan * x)),
@@ -64,7 +64,7 @@ REFUSED = [
     (r"free has shape \(3,\): it must be \(1,\)", lambda: SCORE.value(np.zeros(36), ZEROS)),
     (r"width is 0", lambda: SCORE.train(0, [0])),
     (r"seeds is empty", lambda: SCORE.train(3, [])),
-    (r"seeds is 3: it must be a list", lambda: SCORE.train(3, 3)),  # type: ignore
+    (r"seeds is 3: it must be a list", lambda: SCORE.train(3, 3)),
     (r"an entry of seeds is -1", lambda: SCORE.train(3, [-1])),
     (r"steps is -1", lambda: SCORE.train(3, [0], steps=-1)),
     (r"learning_rate is 0", lambda: SCORE.train(3, [0], learning_rate=0.0)),
@@ -73,10 +73,10 @@ REFUSED = [
     (r"G holds <U1", lambda: MEANS.mismatch(TEXT)),
     (r"G has a sample of size 1e-60", lambda: PLANE.price([[1e-60, 0.0]])),
     (r"G has a sample of size 1e\+60", lambda: PLANE.price([[1e60, 0.0]])),
-    (r"seeds is 3: it must be a list", lambda: alternate(MEANS, 3)),  # type: ignore
-    (r"an entry of seeds is 'a'", lambda: alternate(MEANS, ["a"])),  # type: ignore
+    (r"seeds is 3: it must be a list", lambda: alternate(MEANS, 3)),
+    (r"an entry of seeds is 'a'", lambda: alternate(MEANS, ["a"])),
     (r"an entry of seeds is -1", lambda: alternate(MEANS, [-1])),
-    (r"an entry of seeds is 0.5", lambda: alternate(MEANS, [0.5])),  # type: ignore
+    (r"an entry of seeds is 0.5", lambda: alternate(MEANS, [0.5])),
     (r"seed is -1", lambda: match_pieces(PLANE, seed=-1)),
     (r"seed is -1", lambda: axes_bound(PLANE, seed=-1)),
     (r"x has shape \(3,\): it must be \(N, 2\)", lambda: MEANS.solve().discriminate(ZEROS)),
@@ -86,7 +86,7 @@ REFUSED = [
     (r"start is empty", lambda: langevin(inward, np.zeros(0), 0.1, 3)),
     (r"start holds <U1", lambda: langevin(inward, ["a"], 0.1, 3)),
     (r"score has shape \(3, 1\)", lambda: langevin(lambda v: v[:, None], ZEROS, 0.1, 3)),
-    (r"seed is 'a'", lambda: langevin(inward, ZEROS, 0.1, 3, seed="a")),  # type: ignore
+    (r"seed is 'a'", lambda: langevin(inward, ZEROS, 0.1, 3, seed="a")),
     (r"deviations are .*must be positive", lambda: Mixture((0.5, 0.5), (0, 1), (-1, 1))),
     (r"means has shape \(1,\): it must be \(2,\)", lambda: Mixture((0.5, 0.5), (0,), (1, 1))),
     (r"deviations has shape \(1,\)", lambda: Mixture((0.5, 0.5), (0, 1), (1,))),
